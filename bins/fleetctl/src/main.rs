@@ -1,0 +1,3 @@
+//! fleetctl
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! index-worker
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! ingest-api
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! sqs-local
+
+fn main() {}

@@ -1,0 +1,109 @@
+//! The registry of error codes: one entry gives the HTTP status, whether a retry can help and what
+//! to do. The same codes stand in problem documents, dead letters and the command line.
+
+/// One kind of failure that a user or operator can meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorCode {
+    /// Stable name, kebab-case; `docs/errors.md#{code}` explains it.
+    pub code: &'static str,
+    /// HTTP status where it ends a request.
+    pub status: u16,
+    /// Whether the same request or message may succeed later, unchanged.
+    pub retryable: bool,
+    /// One line, for the problem document's `title`.
+    pub title: &'static str,
+    /// What to do about it.
+    pub hint: &'static str,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $status:literal, $retry:literal, $title:literal, $hint:literal;)*) => {
+        $(
+            $(#[$doc])*
+            #[doc = $title]
+            pub const $name: ErrorCode = ErrorCode {
+                code: $code, status: $status, retryable: $retry, title: $title, hint: $hint,
+            };
+        )*
+        /// Every code, in the order of the docs.
+        pub const CODES: &[ErrorCode] = &[$($name),*];
+    };
+}
+
+codes! {
+    UNAUTHENTICATED = "unauthenticated", 401, false, "No valid API key.",
+        "Send `Authorization: Bearer flt_…`; make a key with `fleetctl keys create`.";
+    FORBIDDEN = "forbidden", 403, false, "The key lacks a scope.",
+        "Use a key that has the scope named in `detail`, or create one.";
+    NOT_FOUND = "not-found", 404, false, "Nothing here under that id or path.",
+        "Check the id; an accepted log can take a second to be stored.";
+    METHOD_NOT_ALLOWED = "method-not-allowed", 405, false, "The path exists, this method does not.",
+        "See the `Allow` header and /docs.";
+    INVALID_JSON = "invalid-json", 400, false, "The body is not valid JSON.",
+        "Mend the body at the line and column given in `detail`.";
+    INVALID_FIELD = "invalid-field", 422, false, "A field is missing, wrong or out of range.",
+        "Mend each field listed in `errors` by its JSON pointer.";
+    INVALID_QUERY = "invalid-query", 400, false, "A query parameter cannot be understood.",
+        "Mend the parameter named in `detail`.";
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", 415, false, "The content type is not taken here.",
+        "Send application/json, or application/x-ndjson to the bulk route.";
+    BODY_TOO_LARGE = "body-too-large", 413, false, "The body is over the limit.",
+        "Send fewer or smaller events per request; the limit is in `detail`.";
+    HEADERS_TOO_LARGE = "headers-too-large", 431, false, "The headers are over the limit.",
+        "Send fewer or shorter headers.";
+    SLOW_CLIENT = "slow-client", 408, true, "The request did not arrive in time.",
+        "Send the body faster, or in smaller requests.";
+    RATE_LIMITED = "rate-limited", 429, true, "The key is over its rate.",
+        "Wait for `Retry-After`; the `RateLimit` header shows what is left.";
+    OVERLOADED = "overloaded", 503, true, "The bounded buffers are full.",
+        "Wait for `Retry-After` and send again; nothing of this request was accepted.";
+    IDEMPOTENCY_MISMATCH = "idempotency-mismatch", 422, false, "The idempotency key was used with another body.",
+        "Use a new key for a new body.";
+    IDEMPOTENCY_UNAVAILABLE = "idempotency-unavailable", 503, true, "Idempotency keys cannot be checked now.",
+        "Send again with the same key, or without one and without its promise.";
+    QUEUE_UNAVAILABLE = "queue-unavailable", 503, true, "The queue did not accept the message.",
+        "Wait for `Retry-After` and send again; nothing of this request was acknowledged.";
+    DATABASE_UNAVAILABLE = "database-unavailable", 503, true, "PostgreSQL does not answer.",
+        "Check DATABASE_URL and the server; `fleetctl doctor` names what is wrong.";
+    SEARCH_UNAVAILABLE = "search-unavailable", 503, true, "The search engine does not answer.",
+        "Check OPENSEARCH_URL and the cluster; `fleetctl doctor` names what is wrong.";
+    PUBSUB_UNAVAILABLE = "pubsub-unavailable", 503, true, "Redis does not answer.",
+        "Check REDIS_URL and the server; `fleetctl doctor` names what is wrong.";
+    CURSOR_INVALID = "cursor-invalid", 400, false, "The cursor is damaged or of another query.",
+        "Start again without a cursor.";
+    TICKET_INVALID = "ticket-invalid", 401, false, "The live-tail ticket is unknown, used or over a minute old.",
+        "Ask for a new ticket with your API key.";
+    INTERNAL = "internal", 500, true, "A fault of ours.",
+        "Send again; if it stays, report the `request_id`.";
+    NOT_JSON = "message-not-json", 422, false, "The message is not JSON, or carries no envelope.",
+        "Find its producer by the message attributes; edit and redrive, or purge.";
+    UNKNOWN_TYPE = "message-unknown-type", 422, false, "No worker of this version knows the type or its version.",
+        "Deploy the worker that knows it, then redrive.";
+    MALFORMED_MESSAGE = "message-malformed", 422, false, "The body does not fit its type.",
+        "Mend the producer; edit and redrive, or purge.";
+    LOOP = "message-loop", 422, false, "The message was relayed too often.",
+        "Find the rule that emits into its own input.";
+    FAILURES_EXHAUSTED = "failures-exhausted", 500, false, "Every attempt failed.",
+        "Read the attempts' errors, mend the cause, then redrive.";
+    CRASH_LOOP = "crash-loop", 500, false, "The worker died or lost its lease each time it held this message.",
+        "Run it alone with `fleetctl dlq redrive` on a worker with debug logs.";
+    EXPIRED = "message-expired", 500, false, "The message waited until close to its retention's end.",
+        "Mend what kept it waiting, then redrive.";
+    HANDLER_PANIC = "handler-panic", 500, false, "The handler panicked.",
+        "Report the panic with the worker's log.";
+    HANDLER_TIMEOUT = "handler-timeout", 500, true, "The handler made no progress in time.",
+        "Look at the sinks' latency; raise the handler's limit if the work is really that long.";
+    REJECTED_BY_STORE = "rejected-by-store", 422, false, "PostgreSQL refuses the row.",
+        "Read the reason; mend the producer, or edit and redrive.";
+    REJECTED_BY_SEARCH = "rejected-by-search", 422, false, "The search engine refuses the document.",
+        "Read the reason; mend the mapping or the document, then redrive.";
+    CONFIG_INVALID = "config-invalid", 500, false, "The configuration is not valid.",
+        "Mend the variable named; `--check-config` tries it without starting.";
+}
+
+impl ErrorCode {
+    /// The entry of that code.
+    pub fn find(code: &str) -> Option<&'static Self> {
+        CODES.iter().find(|entry| entry.code == code)
+    }
+}
