@@ -212,3 +212,53 @@ impl QueueSpec {
         QUEUES.iter().copied().find(|spec| spec.key == name || spec.name == name)
     }
 }
+
+/// A catalogue that contradicts itself does not compile.
+const _: () = {
+    let mut at = 0;
+    while at < QUEUES.len() {
+        let spec = QUEUES[at];
+        assert!(
+            spec.visibility_secs >= 1 && spec.visibility_secs <= 43_200,
+            "SQS: 12 hours at most"
+        );
+        assert!(
+            spec.retention_dev_secs >= 60 && spec.retention_prod_secs <= 14 * DAY,
+            "SQS: 14 days"
+        );
+        assert!(
+            spec.dlq_retention_secs >= spec.retention_prod_secs,
+            "a dead letter outlives its queue"
+        );
+        assert!(
+            spec.failures_max >= 1 && spec.receives_max > spec.failures_max,
+            "redrive is the net"
+        );
+        assert!(spec.name.len() <= 80 && spec.dlq.len() <= 80, "SQS: names of 80 characters");
+        assert!(!spec.why.is_empty() && !spec.env.is_empty() && !spec.worker.is_empty());
+        let mut other = at + 1;
+        while other < QUEUES.len() {
+            let next = QUEUES[other];
+            assert!(!same(spec.name, next.name) && !same(spec.env, next.env), "unique");
+            assert!(!same(spec.key, next.key) && !same(spec.dlq, next.dlq), "unique");
+            other += 1;
+        }
+        at += 1;
+    }
+};
+
+/// `==` on text, in a constant.
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < a.len() {
+        if a[at] != b[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}

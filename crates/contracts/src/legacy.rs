@@ -1,17 +1,22 @@
 //! The bare shape of the legacy queue, `{"type", "tenant_id", "log_id"?, "data"}`, for producers
-//! that have not moved yet. It is only read, never written.
+//! that have not moved yet. It is only read: this build never sends one, and whether the tenant it
+//! names may be believed is the worker's decision (an allow-list), not this file's.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::ids::{LogId, Tenant};
+use crate::catalogue::{self, QueueSpec};
+use crate::envelope::Header;
+use crate::ids::{EnvelopeId, LogId, Tenant};
+use crate::json;
+use crate::message::{Bare, DecodeError, Message};
 
 /// Namespace of the ids given to legacy messages; fixed for ever, so a redelivery gets the same id.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8a0e_3f52_6b1d_5c47_9e2a_4f61_7264_6c71);
 
 /// A message without an envelope.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BareMessage {
     /// `INDEX`, `BULK_INDEX`, `UPDATE`, `DELETE`, and the other types of the audit queues.
     #[serde(rename = "type")]
@@ -19,7 +24,7 @@ pub struct BareMessage {
     /// Whose data it claims to be; taken only when the tenant is on the allow-list.
     pub tenant_id: Tenant,
     /// The log it is about, where the type needs one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_id: Option<LogId>,
     /// The event, or the array of events, or the change.
     pub data: Box<RawValue>,
@@ -28,4 +33,60 @@ pub struct BareMessage {
 /// The identity of a legacy message: `UUIDv5` of the SQS message id.
 pub fn legacy_id(sqs_message_id: &str) -> Uuid {
     Uuid::new_v5(&NAMESPACE, sqs_message_id.as_bytes())
+}
+
+/// The types that the old producers send and that the index worker understands.
+const KINDS: [&str; 4] = ["INDEX", "BULK_INDEX", "UPDATE", "DELETE"];
+
+impl Message for BareMessage {
+    const QUEUE: &'static QueueSpec = &catalogue::AUDIT_LEGACY;
+
+    fn kind(&self) -> &'static str {
+        KINDS.into_iter().find(|kind| *kind == self.kind).unwrap_or("UNKNOWN")
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn body_json(&self) -> Result<String, serde_json::Error> {
+        json::to_ascii(self)
+    }
+
+    /// Inside an envelope, as a dead-lettered part travels.
+    fn decode(header: &Header, body: &RawValue) -> Result<Self, DecodeError> {
+        if !KINDS.contains(&header.kind.as_str()) {
+            return Err(DecodeError::UnknownType(header.kind.clone()));
+        }
+        if header.v != 1 {
+            return Err(DecodeError::UnknownVersion {
+                kind: header.kind.clone(),
+                version: header.v,
+            });
+        }
+        serde_json::from_str(body.get()).map_err(|error| DecodeError::Malformed {
+            kind: header.kind.clone(),
+            reason: error.to_string(),
+        })
+    }
+
+    fn decode_bare(text: &str, from: &Bare<'_>) -> Option<Result<(Header, Self), DecodeError>> {
+        let message: Self = serde_json::from_str(text).ok()?;
+        if !KINDS.contains(&message.kind.as_str()) {
+            return Some(Err(DecodeError::UnknownType(message.kind)));
+        }
+        let header = Header {
+            v: 1,
+            kind: message.kind.clone(),
+            id: EnvelopeId(legacy_id(from.message_id)),
+            tenant: message.tenant_id.clone(),
+            recorded_at: from.sent_at,
+            correlation_id: from.message_id.to_owned(),
+            causation_id: None,
+            hops: 0,
+            key: None,
+            revision: None,
+        };
+        Some(Ok((header, message)))
+    }
 }

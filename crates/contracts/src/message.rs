@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::catalogue::QueueSpec;
 use crate::envelope::Header;
 use serde_json::value::RawValue;
@@ -70,12 +72,18 @@ pub trait Message: Sized + Send + Sync + 'static {
         Schedule::STANDARD
     }
 
-    /// Reads a message that carries no envelope, where the queue allows such; `sqs_message_id` gives
-    /// it a stable identity. `None` when this queue knows no bare messages or the text is none.
-    fn decode_bare(
-        _text: &str,
-        _sqs_message_id: &str,
-    ) -> Option<Result<(Header, Self), DecodeError>> {
+    /// Reads a message that carries no envelope, where the queue allows such. `None` when this queue
+    /// knows no bare messages or the text is none.
+    fn decode_bare(_text: &str, _from: &Bare<'_>) -> Option<Result<(Header, Self), DecodeError>> {
         None
     }
+}
+
+/// What the broker knows of a message without envelope: enough for a stable identity and time.
+#[derive(Clone, Copy, Debug)]
+pub struct Bare<'a> {
+    /// The broker's message id; a redelivery has the same one.
+    pub message_id: &'a str,
+    /// When the broker took it.
+    pub sent_at: DateTime<Utc>,
 }
