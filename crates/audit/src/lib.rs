@@ -1,1 +1,5 @@
-//! audit
+//! The audit subsystem: an accepted event becomes a canonical record, is stored once, found by
+//! search and streamed live; a change is a revision, an erasure leaves a tombstone.
+//! It never edits a stored record, never talks to another subsystem and names no broker.
+
+pub mod record;
