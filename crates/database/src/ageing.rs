@@ -1,0 +1,71 @@
+//! Ageing out of the small tables: rows whose term has ended, in bounded transactions.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgPool;
+
+/// How long an idempotency key is remembered.
+pub const INGEST_KEYS_TERM: Duration = Duration::from_hours(24);
+/// How long a failure of a message that never ended is remembered: longer than a message can live,
+/// 14 days in its queue and 14 in the dead-letter queue.
+pub const ATTEMPTS_TERM: Duration = Duration::from_hours(30 * 24);
+/// Rows per transaction.
+pub const BATCH: i64 = 5_000;
+/// Transactions per table and run; the next run goes on.
+pub const BATCHES_MAX: u32 = 200;
+
+/// Rows that went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Aged {
+    /// Idempotency keys.
+    pub ingest_keys: u64,
+    /// Tombstones, each at its own `expires_at` (60 days after the erasure).
+    pub tombstones: u64,
+    /// Failures.
+    pub attempts: u64,
+}
+
+/// Deletes what has reached its term at `now`. Needs [`crate::Role::Worker`].
+pub async fn run(pool: &PgPool, now: DateTime<Utc>) -> Result<Aged, sqlx::Error> {
+    Ok(Aged {
+        ingest_keys: in_batches(
+            pool,
+            "DELETE FROM ingest_keys WHERE (tenant, key_hash) IN
+               (SELECT tenant, key_hash FROM ingest_keys WHERE created_at <= $1 LIMIT $2)",
+            now - INGEST_KEYS_TERM,
+        )
+        .await?,
+        tombstones: in_batches(
+            pool,
+            "DELETE FROM tombstones WHERE (tenant, id) IN
+               (SELECT tenant, id FROM tombstones WHERE expires_at <= $1 LIMIT $2)",
+            now,
+        )
+        .await?,
+        attempts: in_batches(
+            pool,
+            "DELETE FROM attempts WHERE (queue, message) IN
+               (SELECT queue, message FROM attempts WHERE updated_at <= $1 LIMIT $2)",
+            now - ATTEMPTS_TERM,
+        )
+        .await?,
+    })
+}
+
+async fn in_batches(
+    pool: &PgPool,
+    delete: &'static str,
+    until: DateTime<Utc>,
+) -> Result<u64, sqlx::Error> {
+    let mut total = 0;
+    for _ in 0..BATCHES_MAX {
+        let gone = sqlx::query(delete).bind(until).bind(BATCH).execute(pool).await?.rows_affected();
+        total += gone;
+        if gone < BATCH.unsigned_abs() {
+            break;
+        }
+    }
+    Ok(total)
+}
