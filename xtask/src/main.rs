@@ -1,3 +1,69 @@
-//! xtask
+//! The project's own tools: files derived from the catalogue, checks that no lint can express, a new
+//! worker's skeleton. They run on a developer's machine and in CI; nothing here ships.
+#![expect(clippy::print_stdout, reason = "a command-line tool speaks on stdout")]
 
-fn main() {}
+mod r#gen;
+mod new;
+mod tidy;
+mod tree;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// What the project does for itself.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    /// The work tree; by default the one this tool was built from.
+    #[arg(long, global = true)]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Writes what is derived from the queue catalogue, the error registry and the binaries' options.
+    Gen {
+        /// Writes nothing; fails and names each file that is not as it would be written.
+        #[arg(long)]
+        check: bool,
+        /// Leaves out docs/CONFIG.md, which needs every binary built.
+        #[arg(long)]
+        without_config: bool,
+    },
+    /// Checks what no lint can express.
+    Tidy,
+    /// Writes the two files of a new worker binary.
+    ///
+    /// Example: `cargo xtask new archive-worker audit::workers::archive::ArchiveWorker`
+    New {
+        /// Name of the binary, as the catalogue's `worker` field has it.
+        name: String,
+        /// Path of the type that implements `chassis::Service`.
+        service: String,
+    },
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let cli = Cli::parse();
+    let root = cli.root.unwrap_or_else(tree::root);
+    match cli.command {
+        Command::Gen { check, without_config } => r#gen::run(&root, check, !without_config),
+        Command::Tidy => tidy::run(&root),
+        Command::New { name, service } => new::run(&root, &name, &service),
+    }
+}
