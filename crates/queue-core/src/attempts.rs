@@ -24,6 +24,9 @@ pub struct RecordedFailure {
     pub worker: String,
     /// Whether it counts against the limit; infrastructure errors do not.
     pub counts: bool,
+    /// Receives of the message when it was recorded; those after it have no recorded outcome yet.
+    #[serde(default)]
+    pub receives: u32,
 }
 
 /// What is known of a message's past.

@@ -4,11 +4,22 @@
 pub mod attempts;
 pub mod breaker;
 pub mod clock;
+pub mod coalesce;
+pub mod config;
+pub mod dead_letter;
 pub mod driver;
+pub mod engine;
+pub mod send;
+pub mod status;
 pub mod worker;
 
 pub use attempts::{AttemptStore, MemoryAttempts, RecordedFailure};
 pub use breaker::Probe;
 pub use clock::{Clock, SystemClock};
-pub use driver::{Driver, DriverError, EntryError, Received};
+pub use coalesce::{CoalesceLimits, Coalescer, Full};
+pub use dead_letter::DeadLetter;
+pub use driver::{Driver, DriverError, EntryError, Outgoing, Received};
+pub use engine::{DrainReport, Engine, EngineConfig, Ports};
+pub use send::{SendError, SendLimits, Sender};
+pub use status::{EngineStatus, StatusSnapshot};
 pub use worker::{Attempt, Delivery, Error, ErrorClass, Failure, Reason, RejectedPart, Worker};

@@ -1,0 +1,150 @@
+//! What `/status` shows: the engine's figures, read without stopping it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+/// How one breaker stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BreakerStatus {
+    /// The sink's name.
+    pub sink: String,
+    /// `closed`, `half-open` or `open`.
+    pub state: String,
+    /// Why it is open.
+    pub reason: Option<String>,
+}
+
+/// Sums since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Messages handed over by the broker.
+    pub received: u64,
+    /// Deleted after success.
+    pub settled: u64,
+    /// Given back to be tried again.
+    pub retried: u64,
+    /// Given back without a failure: snoozed or released.
+    pub snoozed: u64,
+    /// Sent to the dead-letter queue, parts included.
+    pub dead_lettered: u64,
+    /// Deleted without work: they had been done before.
+    pub dropped: u64,
+    /// Leases lost.
+    pub leases_lost: u64,
+    /// Calls to the broker.
+    pub broker_calls: u64,
+}
+
+/// One reading.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StatusSnapshot {
+    /// Queue name.
+    pub queue: String,
+    /// Worker name.
+    pub worker: String,
+    /// Messages in hand: received and not yet settled.
+    pub in_flight: usize,
+    /// Leases kept.
+    pub leases: usize,
+    /// Pollers that are polling now.
+    pub pollers: usize,
+    /// Since a poll last came back, in milliseconds; `None` before the first.
+    pub last_poll_ms_ago: Option<u64>,
+    /// Each sink's breaker.
+    pub breakers: Vec<BreakerStatus>,
+    /// A drain has begun.
+    pub draining: bool,
+    /// Sums since the start.
+    pub totals: Totals,
+}
+
+/// The engine's figures, updated by its parts and read by the admin port.
+#[derive(Debug)]
+pub struct EngineStatus {
+    queue: String,
+    worker: &'static str,
+    started: Instant,
+    pub(crate) in_flight: AtomicUsize,
+    pub(crate) leases: AtomicUsize,
+    pub(crate) pollers: AtomicUsize,
+    /// Milliseconds after `started`, plus one; zero before the first poll.
+    last_poll: AtomicU64,
+    pub(crate) breakers: Mutex<Vec<BreakerStatus>>,
+    pub(crate) draining: AtomicBool,
+    pub(crate) received: AtomicU64,
+    pub(crate) settled: AtomicU64,
+    pub(crate) retried: AtomicU64,
+    pub(crate) snoozed: AtomicU64,
+    pub(crate) dead_lettered: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) leases_lost: AtomicU64,
+    pub(crate) broker_calls: AtomicU64,
+}
+
+impl EngineStatus {
+    pub(crate) fn new(queue: String, worker: &'static str) -> Self {
+        Self {
+            queue,
+            worker,
+            started: Instant::now(),
+            in_flight: AtomicUsize::new(0),
+            leases: AtomicUsize::new(0),
+            pollers: AtomicUsize::new(0),
+            last_poll: AtomicU64::new(0),
+            breakers: Mutex::new(Vec::new()),
+            draining: AtomicBool::new(false),
+            received: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            retried: AtomicU64::new(0),
+            snoozed: AtomicU64::new(0),
+            dead_lettered: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            leases_lost: AtomicU64::new(0),
+            broker_calls: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn polled(&self) {
+        self.last_poll.store(millis(self.started.elapsed()) + 1, Ordering::Relaxed);
+    }
+
+    /// Reads everything; the figures are each right, but not of one instant.
+    pub fn snapshot(&self) -> StatusSnapshot {
+        let last_poll = self.last_poll.load(Ordering::Relaxed);
+        let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        StatusSnapshot {
+            queue: self.queue.clone(),
+            worker: self.worker.to_owned(),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            leases: self.leases.load(Ordering::Relaxed),
+            pollers: self.pollers.load(Ordering::Relaxed),
+            last_poll_ms_ago: last_poll
+                .checked_sub(1)
+                .map(|at| millis(self.started.elapsed()).saturating_sub(at)),
+            breakers: self
+                .breakers
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .clone(),
+            draining: self.draining.load(Ordering::Relaxed),
+            totals: Totals {
+                received: read(&self.received),
+                settled: read(&self.settled),
+                retried: read(&self.retried),
+                snoozed: read(&self.snoozed),
+                dead_lettered: read(&self.dead_lettered),
+                dropped: read(&self.dropped),
+                leases_lost: read(&self.leases_lost),
+                broker_calls: read(&self.broker_calls),
+            },
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
