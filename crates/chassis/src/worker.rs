@@ -1,0 +1,269 @@
+//! A worker as a process: its queue's URL from the catalogue's variable, the engine around it, its
+//! status and readiness on the admin port. `fleet` calls [`run_worker`] with values it chose.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Arg, Args, Command, FromArgMatches};
+use contracts::{Message, QueueSpec};
+use queue_core::{AttemptStore, Driver, Worker};
+use tokio_util::sync::CancellationToken;
+
+use crate::common::CommonArgs;
+use crate::config::Problem;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::process;
+use crate::service::{Broker, BuildError, Roles, Service};
+
+/// How the work ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing left in hand.
+    Drained,
+    /// The budget ended first; leases end and messages come back.
+    BudgetExceeded,
+}
+
+impl Ended {
+    /// The worse of two.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        if self == Self::Drained { other } else { self }
+    }
+}
+
+impl From<Ended> for Exit {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Drained => Self::Drained,
+            Ended::BudgetExceeded => Self::DrainBudgetExceeded,
+        }
+    }
+}
+
+/// Options of every worker. What is not given is the catalogue's or the worker's own figure.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Worker")]
+pub struct WorkerArgs {
+    /// Messages in hand at most; by default the worker's own figure
+    ///
+    /// Example: 256
+    #[arg(long, env = "WORKER_CONCURRENCY", value_parser = at_most::<10_000>)]
+    pub worker_concurrency: Option<usize>,
+
+    /// Long polls at most; by default the figure of the queue's latency class
+    ///
+    /// Example: 8
+    #[arg(long, env = "WORKER_POLLERS_MAX", value_parser = at_most::<64>)]
+    pub worker_pollers_max: Option<usize>,
+
+    /// Seconds that a long poll waits; SQS allows 20
+    #[arg(long, env = "WORKER_WAIT_SECS", default_value = "20",
+          value_parser = clap::value_parser!(u64).range(1..=20))]
+    pub worker_wait_secs: u64,
+}
+
+fn at_most<const MAX: usize>(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (1..=MAX).contains(&number) => Ok(number),
+        _ => Err(format!("a whole number from 1 to {MAX} is expected")),
+    }
+}
+
+/// One queue with the engine's figures: everything around a worker but the worker.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    /// The catalogue entry.
+    pub spec: &'static QueueSpec,
+    /// The queue.
+    pub queue: Arc<dyn Driver>,
+    /// Its dead-letter queue.
+    pub dead_letters: Arc<dyn Driver>,
+    /// The worker options.
+    pub args: WorkerArgs,
+    /// The process.
+    pub context: Context,
+    /// Cancelled when the process should drain.
+    pub drain: CancellationToken,
+}
+
+impl Lane {
+    /// A lane on `url`; the dead-letter queue is its neighbour.
+    pub fn open<B: Broker>(
+        broker: &B,
+        spec: &'static QueueSpec,
+        url: &str,
+        args: &WorkerArgs,
+        context: &Context,
+        drain: &CancellationToken,
+    ) -> Self {
+        Self {
+            spec,
+            queue: broker.queue(spec.name, url),
+            dead_letters: broker.queue(spec.dlq, &dead_letter_url(url, spec)),
+            args: args.clone(),
+            context: context.clone(),
+            drain: drain.clone(),
+        }
+    }
+
+    /// Runs `worker` on this lane until it has drained.
+    pub async fn run<W: Worker>(
+        self,
+        worker: Arc<W>,
+        attempts: Arc<dyn AttemptStore>,
+    ) -> Result<Ended, BuildError> {
+        for probe in worker.probes() {
+            self.context.readiness().register(probe);
+        }
+        drop(attempts);
+        self.drain.cancelled().await;
+        Ok(Ended::Drained)
+    }
+}
+
+/// The dead-letter queue's URL: the queue's, with the last segment replaced.
+pub fn dead_letter_url(url: &str, spec: &QueueSpec) -> String {
+    let base = url.trim_end_matches('/');
+    match base.rfind('/') {
+        Some(at) => format!("{}/{}", &base[..at], spec.dlq),
+        None => spec.dlq.to_owned(),
+    }
+}
+
+/// Builds a service and runs it on one queue until `drain` is cancelled and it has drained.
+pub async fn run_worker<R: Roles, B: Broker>(
+    broker: &B,
+    run: WorkerRun<<R::Lead as Service>::Config>,
+    context: &Context,
+    drain: &CancellationToken,
+) -> Result<Ended, BuildError> {
+    let spec = <<R::Lead as Worker>::Message as Message>::QUEUE;
+    let lead = Arc::new(R::Lead::build(run.config, context).await?);
+    let lane = Lane::open(broker, spec, &run.queue_url, &run.args, context, drain);
+    let companion = run.companion_url.as_deref().zip(R::COMPANION);
+    let companion =
+        companion.map(|(url, spec)| Lane::open(broker, spec, url, &run.args, context, drain));
+    context.readiness().running();
+    let beside = async {
+        match companion {
+            Some(lane) => R::run_companion(&lead, lane).await,
+            None => Ok(Ended::Drained),
+        }
+    };
+    let (lead, beside) = tokio::try_join!(lane.run(Arc::clone(&lead), lead.attempts()), beside)?;
+    Ok(lead.and(beside))
+}
+
+/// What [`run_worker`] needs besides the broker.
+#[derive(Clone, Debug)]
+pub struct WorkerRun<C> {
+    /// The service's options.
+    pub config: C,
+    /// Options of every worker.
+    pub args: WorkerArgs,
+    /// URL of its queue.
+    pub queue_url: String,
+    /// URL of its companion's queue; without it the companion does not run.
+    pub companion_url: Option<String>,
+}
+
+const QUEUE_URL: &str = "queue_url";
+const COMPANION_URL: &str = "companion_url";
+
+/// The command of a worker, for help, completions and docs.
+pub fn worker_command<R: Roles, B: Broker>() -> Command {
+    let spec = <<R::Lead as Worker>::Message as Message>::QUEUE;
+    let name = <R::Lead as Worker>::NAME;
+    let mut command = Command::new(name)
+        .about(format!("Flotilla worker of {}. {}", spec.name, spec.why))
+        .version(env!("CARGO_PKG_VERSION"))
+        .next_help_heading("Queue")
+        .arg(url_arg::<B>(QUEUE_URL, "queue-url", spec).required(true));
+    if let Some(companion) = R::COMPANION {
+        command = command.arg(url_arg::<B>(COMPANION_URL, "companion-queue-url", companion));
+    }
+    let command = B::Config::augment_args(command);
+    let command = <R::Lead as Service>::Config::augment_args(command);
+    CommonArgs::augment_args(WorkerArgs::augment_args(command))
+}
+
+fn url_arg<B: Broker>(id: &'static str, long: &'static str, spec: &'static QueueSpec) -> Arg {
+    let check = |url: &str| B::check_url(url).map(|()| url.to_owned());
+    Arg::new(id)
+        .long(long)
+        .env(spec.env)
+        .value_name("URL")
+        .help(format!("URL of the queue {}", spec.name))
+        .long_help(format!(
+            "URL of the queue {}\n\n{}\n\nExample: {}",
+            spec.name,
+            spec.why,
+            B::example_url(spec.name)
+        ))
+        .value_parser(check)
+}
+
+/// A worker process's options.
+pub(crate) struct Options<R: Roles, B: Broker> {
+    common: CommonArgs,
+    broker: B::Config,
+    run: WorkerRun<<R::Lead as Service>::Config>,
+}
+
+impl<R: Roles, B: Broker> Options<R, B> {
+    pub(crate) fn from_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        let url = |id| matches.try_get_one::<String>(id).ok().flatten().cloned();
+        Ok(Self {
+            common: CommonArgs::from_arg_matches(matches)?,
+            broker: B::Config::from_arg_matches(matches)?,
+            run: WorkerRun {
+                config: <R::Lead as Service>::Config::from_arg_matches(matches)?,
+                args: WorkerArgs::from_arg_matches(matches)?,
+                queue_url: url(QUEUE_URL).unwrap_or_default(),
+                companion_url: url(COMPANION_URL),
+            },
+        })
+    }
+}
+
+/// Deletes must be flushed after the last poll came back.
+const FLUSH_MARGIN: Duration = Duration::from_secs(5);
+
+impl<R: Roles, B: Broker> process::Options for Options<R, B> {
+    fn common(&self) -> &CommonArgs {
+        &self.common
+    }
+
+    fn check(&self) -> Vec<Problem> {
+        let mut problems = R::Lead::check(&self.run.config);
+        let wait = Duration::from_secs(self.run.args.worker_wait_secs);
+        if wait + FLUSH_MARGIN > self.common.drain_budget() {
+            problems.push(Problem::new(
+                "WORKER_WAIT_SECS",
+                self.run.args.worker_wait_secs,
+                format!(
+                    "a drain lets polls finish and then needs {} s: DRAIN_BUDGET_SECS is {}",
+                    FLUSH_MARGIN.as_secs(),
+                    self.common.drain_budget_secs
+                ),
+                format!(
+                    "WORKER_WAIT_SECS={}",
+                    self.common.drain_budget().saturating_sub(FLUSH_MARGIN).as_secs().max(1)
+                ),
+            ));
+        }
+        problems
+    }
+}
+
+/// The body of a worker process.
+pub(crate) async fn run_process<R: Roles, B: Broker>(
+    options: Options<R, B>,
+    context: Context,
+    drain: CancellationToken,
+) -> Result<Ended, BuildError> {
+    let broker = B::connect(options.broker).await?;
+    run_worker::<R, B>(&broker, options.run, &context, &drain).await
+}
