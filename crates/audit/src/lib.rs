@@ -2,5 +2,8 @@
 //! search and streamed live; a change is a revision, an erasure leaves a tombstone.
 //! It never edits a stored record, never talks to another subsystem and names no broker.
 
+pub mod crash;
 pub mod event;
+pub mod model;
 pub mod record;
+pub mod store;

@@ -1,0 +1,119 @@
+//! The steps of the index worker at which a test can make the real process die by SIGKILL, as one
+//! enumerated list. Without the feature `crash-points` [`reach`] is empty and is compiled away; with
+//! it nothing happens either until [`arm`] names a step.
+
+/// A step of the index worker, named for what has just happened or is about to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashPoint {
+    /// The message is read and checked; nothing is stored.
+    AfterDecode,
+    /// Rows are inserted, the transaction is open.
+    BeforeInsertCommit,
+    /// Rows are stored; nothing is searchable.
+    AfterInsertCommit,
+    /// The search engine has answered; nothing is published.
+    AfterSearch,
+    /// Everything is done; the message is not settled.
+    BeforeSettle,
+    /// A revision is numbered, the transaction is open.
+    BeforeReviseCommit,
+    /// The revision is stored; search has the old state.
+    AfterReviseCommit,
+    /// Tombstone, deletion and self-audit are written, the transaction is open.
+    BeforeEraseCommit,
+    /// The log is erased from PostgreSQL; search still has it.
+    AfterEraseCommit,
+    /// Search has forgotten the log; the self-audit logs are not searchable.
+    AfterSearchErase,
+}
+
+impl CrashPoint {
+    /// Every point, in the order of the path.
+    pub const ALL: [Self; 10] = [
+        Self::AfterDecode,
+        Self::BeforeInsertCommit,
+        Self::AfterInsertCommit,
+        Self::AfterSearch,
+        Self::BeforeSettle,
+        Self::BeforeReviseCommit,
+        Self::AfterReviseCommit,
+        Self::BeforeEraseCommit,
+        Self::AfterEraseCommit,
+        Self::AfterSearchErase,
+    ];
+
+    /// The name in `CRASH_AT` and in the mark that a dying process leaves.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AfterDecode => "after-decode",
+            Self::BeforeInsertCommit => "before-insert-commit",
+            Self::AfterInsertCommit => "after-insert-commit",
+            Self::AfterSearch => "after-search",
+            Self::BeforeSettle => "before-settle",
+            Self::BeforeReviseCommit => "before-revise-commit",
+            Self::AfterReviseCommit => "after-revise-commit",
+            Self::BeforeEraseCommit => "before-erase-commit",
+            Self::AfterEraseCommit => "after-erase-commit",
+            Self::AfterSearchErase => "after-search-erase",
+        }
+    }
+}
+
+impl std::str::FromStr for CrashPoint {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|point| point.as_str() == text)
+            .ok_or_else(|| format!("{text:?} is no crash point"))
+    }
+}
+
+/// Says that the process is at this step; dies here when a test asked for it.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub fn reach(_point: CrashPoint) {}
+
+#[cfg(feature = "crash-points")]
+pub use armed::{arm, reach};
+
+#[cfg(feature = "crash-points")]
+mod armed {
+    use std::sync::OnceLock;
+
+    use super::CrashPoint;
+
+    static ARMED: OnceLock<CrashPoint> = OnceLock::new();
+
+    /// Makes the process die when it reaches `point`; the first call wins.
+    pub fn arm(point: CrashPoint) {
+        if ARMED.set(point).is_err() {
+            tracing::warn!("a crash point is armed already");
+        }
+    }
+
+    /// Dies by SIGKILL when `point` is the armed one: no destructor runs, nothing is flushed.
+    pub fn reach(point: CrashPoint) {
+        if ARMED.get() == Some(&point)
+            && let Err(error) = rustix::process::kill_process(
+                rustix::process::getpid(),
+                rustix::process::Signal::KILL,
+            )
+        {
+            tracing::error!(%error, "cannot die at the crash point");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CrashPoint;
+
+    #[test]
+    fn every_point_is_read_by_its_name() {
+        for point in CrashPoint::ALL {
+            assert_eq!(point.as_str().parse(), Ok(point));
+        }
+        assert!("after-lunch".parse::<CrashPoint>().is_err());
+    }
+}
