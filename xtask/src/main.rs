@@ -2,8 +2,11 @@
 //! worker's skeleton. They run on a developer's machine and in CI; nothing here ships.
 #![expect(clippy::print_stdout, reason = "a command-line tool speaks on stdout")]
 
+mod deny;
 mod r#gen;
+mod machine;
 mod new;
+mod parts;
 mod tidy;
 mod tree;
 
@@ -20,6 +23,8 @@ struct Cli {
     /// The work tree; by default the one this tool was built from.
     #[arg(long, global = true)]
     root: Option<PathBuf>,
+    #[command(flatten)]
+    machine: machine::Machine,
     #[command(subcommand)]
     command: Command,
 }
@@ -37,6 +42,14 @@ enum Command {
     },
     /// Checks what no lint can express.
     Tidy,
+    /// Checks the dependencies: bans, licences, sources, advisories.
+    Deny,
+    /// Installs the real parts that are missing, with the platform's package manager.
+    Parts {
+        /// For what.
+        #[arg(long, value_enum, default_value = "test")]
+        only: parts::Purpose,
+    },
     /// Writes the two files of a new worker binary.
     ///
     /// Example: `cargo xtask new archive-worker audit::workers::archive::ArchiveWorker`
@@ -64,6 +77,8 @@ fn run() -> Result<ExitCode> {
     match cli.command {
         Command::Gen { check, without_config } => r#gen::run(&root, check, !without_config),
         Command::Tidy => tidy::run(&root),
+        Command::Deny => deny::run(&root, &cli.machine),
+        Command::Parts { only } => Ok(parts::run(&cli.machine, only)),
         Command::New { name, service } => new::run(&root, &name, &service),
     }
 }
