@@ -78,6 +78,10 @@ async fn migrate(connection: &mut PgConnection) -> Result<MigrateReport, Migrate
         migrations: MIGRATOR.migrations.clone(),
         ..Migrator::DEFAULT
     };
+    sqlx::query("SELECT pg_advisory_lock(hashtextextended('flotilla.migrate', 0))")
+        .execute(&mut *connection)
+        .await
+        .map_err(MigrateError::Connection)?;
     let before = applied(connection).await?;
     migrator.run_direct(None, connection, false).await?;
     let after = applied(connection).await?;

@@ -1,1 +1,20 @@
-//! testkit
+//! What tests stand on: a fresh database each, private Redis servers, one OpenSearch and one
+//! LocalStack per machine user, doubles that misbehave on command. A dev-dependency, never more.
+//!
+//! A part that the machine lacks: PostgreSQL and Redis fail the test with the command that installs
+//! them. OpenSearch and LocalStack come as `Option`; `None` has already printed `UNTESTED: …`, and
+//! under `CI=true` their absence fails, too.
+
+pub mod database;
+pub mod eventually;
+
+pub mod proxy;
+pub mod redis;
+
+mod missing;
+
+pub use database::TestDatabase;
+pub use eventually::eventually;
+
+pub use proxy::{Mood, Proxy};
+pub use redis::TestRedis;

@@ -1,1 +1,3 @@
 //! Against a real PostgreSQL.
+
+mod migrating;
