@@ -1,0 +1,102 @@
+//! Who asks: the tenant and the scopes that a valid key gives. Handlers take it as an argument and
+//! name the scope they need; the tenant is never taken from anywhere else.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use contracts::errors::{FORBIDDEN, UNAUTHENTICATED};
+use contracts::{RetentionClass, Tenant};
+use http::request::Parts;
+
+use crate::problem::Problem;
+
+macro_rules! scopes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// What a key may do. A closed list: an unknown text in a stored key grants nothing.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Scope { $($(#[$doc])* $name,)* }
+
+        impl Scope {
+            /// Every scope, in the order of the docs.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The text in a key.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+scopes! {
+    /// Send logs.
+    LogsWrite = "logs:write";
+    /// Search and read logs.
+    LogsRead = "logs:read";
+    /// Append tags and annotations.
+    LogsAnnotate = "logs:annotate";
+    /// Erase a log.
+    LogsErase = "logs:erase";
+    /// Export a search.
+    LogsExport = "logs:export";
+    /// Follow the live tail.
+    LogsTail = "logs:tail";
+    /// Send events from long ago.
+    LogsImport = "logs:import";
+}
+
+/// A text that is no scope.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0:?} is not a scope; one of logs:write, logs:read, logs:annotate, logs:erase, logs:export, logs:tail, logs:import"
+)]
+pub struct UnknownScope(String);
+
+impl std::str::FromStr for Scope {
+    type Err = UnknownScope;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|scope| scope.as_str() == text)
+            .ok_or_else(|| UnknownScope(text.chars().take(40).collect()))
+    }
+}
+
+/// What a valid key says about its bearer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Whose data it works on.
+    pub tenant: Tenant,
+    /// Public part of the key.
+    pub key_id: Arc<str>,
+    /// What it may do.
+    pub scopes: Arc<[Scope]>,
+    /// Class of the tenant's new logs, at most as old as the cached key.
+    pub class: RetentionClass,
+}
+
+impl Principal {
+    /// Whether the key has the scope.
+    pub fn may(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+
+    /// Refuses when the key lacks the scope.
+    pub fn require(&self, scope: Scope) -> Result<(), Problem> {
+        if self.may(scope) {
+            return Ok(());
+        }
+        Err(Problem::new(FORBIDDEN, format!("the key needs the scope {}", scope.as_str())))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Principal {
+    type Rejection = Problem;
+
+    /// What [`crate::front::authenticated`] left with the request.
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let principal = parts.extensions.get::<Self>().cloned();
+        principal.ok_or_else(|| Problem::new(UNAUTHENTICATED, "the request carries no API key"))
+    }
+}
