@@ -1,3 +1,7 @@
-//! fleetctl
+//! The operator's command line; everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fleetctl::main()
+}

@@ -30,6 +30,13 @@ impl Environment {
         self.0.insert(name.into(), value.into());
         self
     }
+
+    /// These variables over those of `base`; an empty one hides nothing.
+    #[must_use]
+    pub fn onto(self, mut base: Self) -> Self {
+        base.0.extend(self.0.into_iter().filter(|(_, value)| !value.is_empty()));
+        base
+    }
 }
 
 impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment {

@@ -1,0 +1,49 @@
+//! The commands, one file each; this only names them and calls the one that was typed.
+
+mod completions;
+mod doctor;
+mod healthcheck;
+mod keys;
+mod migrate;
+mod tenants;
+
+use clap::Subcommand;
+
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::settings::Settings;
+
+/// What `fleetctl` does.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Check every dependency and say what to do
+    Doctor(doctor::Doctor),
+    /// API keys: create, list, revoke
+    #[command(subcommand, after_help = keys::EXAMPLES)]
+    Keys(keys::Keys),
+    /// Tenants: create, list
+    #[command(subcommand, after_help = tenants::EXAMPLES)]
+    Tenants(tenants::Tenants),
+    /// Bring the database's schema up to this release
+    Migrate(migrate::Migrate),
+    /// Ask a service on this machine whether it is alive; for containers
+    Healthcheck(healthcheck::Healthcheck),
+    /// Shell completions
+    Completions(completions::Completions),
+}
+
+/// Runs it.
+pub(crate) async fn run(
+    command: Command,
+    settings: &Settings,
+    output: &Output,
+) -> Result<(), Failure> {
+    match command {
+        Command::Doctor(command) => command.run(settings, output).await,
+        Command::Keys(command) => command.run(settings, output).await,
+        Command::Tenants(command) => command.run(settings, output).await,
+        Command::Migrate(command) => command.run(settings, output).await,
+        Command::Healthcheck(command) => command.run(output).await,
+        Command::Completions(command) => command.run(),
+    }
+}
