@@ -16,7 +16,7 @@ pub(crate) const STOP_MARGIN: Duration = Duration::from_secs(2);
 pub struct CommonArgs {
     /// Address of the admin port: /healthz, /readyz, /metrics, /status
     ///
-    /// Off the loopback interface it needs ADMIN_TOKEN.
+    /// Off the loopback interface it needs `ADMIN_TOKEN`.
     #[arg(long, env = "ADMIN_ADDR", default_value = "127.0.0.1:9090")]
     pub admin_addr: SocketAddr,
 
@@ -38,8 +38,8 @@ pub struct CommonArgs {
 
     /// Seconds that a drain may take after SIGTERM
     ///
-    /// At least two less than ECS_STOP_TIMEOUT_SECS, or the kill comes first.
-    #[arg(long, env = "DRAIN_BUDGET_SECS", default_value = "27",
+    /// At least two less than `ECS_STOP_TIMEOUT_SECS`, or the kill comes first.
+    #[arg(long, env = "DRAIN_BUDGET_SECS", default_value = "28",
           value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub drain_budget_secs: u64,
 
@@ -69,7 +69,7 @@ impl CommonArgs {
             let longest = stop.saturating_sub(STOP_MARGIN).as_secs();
             problems.push(Problem::new(
                 "DRAIN_BUDGET_SECS",
-                self.drain_budget_secs,
+                &self.drain_budget_secs,
                 format!(
                     "the drain would be killed: ECS_STOP_TIMEOUT_SECS is {}, which leaves {longest}",
                     self.ecs_stop_timeout_secs
@@ -80,7 +80,7 @@ impl CommonArgs {
         if !self.admin_addr.ip().is_loopback() && self.admin_token.is_none() {
             problems.push(Problem::new(
                 "ADMIN_ADDR",
-                self.admin_addr,
+                &self.admin_addr,
                 "it can be reached from other machines, so /metrics and /status need ADMIN_TOKEN",
                 "ADMIN_TOKEN=8f0c2f4e5d6b7a98, or ADMIN_ADDR=127.0.0.1:9090",
             ));

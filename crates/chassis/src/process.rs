@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Command, FromArgMatches};
+use clap::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminConfig};

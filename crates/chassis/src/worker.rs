@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Arg, Args, Command, FromArgMatches};
 use contracts::{Message, QueueSpec};
+use queue_core::engine::{Engine, EngineConfig, InvalidConfig, Ports};
 use queue_core::{AttemptStore, Driver, Worker};
 use tokio_util::sync::CancellationToken;
 
@@ -117,9 +118,36 @@ impl Lane {
         for probe in worker.probes() {
             self.context.readiness().register(probe);
         }
-        drop(attempts);
-        self.drain.cancelled().await;
-        Ok(Ended::Drained)
+        let ports = Ports {
+            queue: self.queue,
+            dead_letters: self.dead_letters,
+            attempts,
+            clock: self.context.clock(),
+        };
+        let config = engine_config::<W>(&self.args, self.context.drain_budget());
+        let engine = Engine::new(worker, ports, config).map_err(BuildError::failed)?;
+        let status = engine.status();
+        let section = move || serde_json::to_value(status.snapshot()).unwrap_or_default();
+        self.context.status().register(self.spec.key, section);
+        let report = engine.run(self.drain.clone()).await;
+        tracing::info!(queue = self.spec.name, report = ?report, "drained");
+        match report.fault {
+            Some(fault) => Err(BuildError::Failed(format!("{}: {fault}", self.spec.name))),
+            None if report.within_budget => Ok(Ended::Drained),
+            None => Ok(Ended::BudgetExceeded),
+        }
+    }
+}
+
+/// The worker's figures, with what the options override.
+fn engine_config<W: Worker>(args: &WorkerArgs, drain_budget: Duration) -> EngineConfig {
+    let figures = EngineConfig::for_worker::<W>();
+    EngineConfig {
+        pollers_max: args.worker_pollers_max.unwrap_or(figures.pollers_max),
+        concurrency: args.worker_concurrency.unwrap_or(figures.concurrency),
+        wait: Duration::from_secs(args.worker_wait_secs),
+        drain_budget,
+        ..figures
     }
 }
 
@@ -228,9 +256,6 @@ impl<R: Roles, B: Broker> Options<R, B> {
     }
 }
 
-/// Deletes must be flushed after the last poll came back.
-const FLUSH_MARGIN: Duration = Duration::from_secs(5);
-
 impl<R: Roles, B: Broker> process::Options for Options<R, B> {
     fn common(&self) -> &CommonArgs {
         &self.common
@@ -238,23 +263,26 @@ impl<R: Roles, B: Broker> process::Options for Options<R, B> {
 
     fn check(&self) -> Vec<Problem> {
         let mut problems = R::Lead::check(&self.run.config);
-        let wait = Duration::from_secs(self.run.args.worker_wait_secs);
-        if wait + FLUSH_MARGIN > self.common.drain_budget() {
-            problems.push(Problem::new(
-                "WORKER_WAIT_SECS",
-                self.run.args.worker_wait_secs,
-                format!(
-                    "a drain lets polls finish and then needs {} s: DRAIN_BUDGET_SECS is {}",
-                    FLUSH_MARGIN.as_secs(),
-                    self.common.drain_budget_secs
-                ),
-                format!(
-                    "WORKER_WAIT_SECS={}",
-                    self.common.drain_budget().saturating_sub(FLUSH_MARGIN).as_secs().max(1)
-                ),
-            ));
-        }
+        let figures = engine_config::<R::Lead>(&self.run.args, self.common.drain_budget());
+        problems.extend(figures.validate().err().map(|invalid| contradiction(&invalid)));
         problems
+    }
+}
+
+/// The engine's own check, told by the variable that sets the figure.
+fn contradiction(invalid: &InvalidConfig) -> Problem {
+    let option = match invalid.field {
+        "pollers_max" => "WORKER_POLLERS_MAX",
+        "concurrency" => "WORKER_CONCURRENCY",
+        "wait" => "WORKER_WAIT_SECS",
+        "drain_budget" => "DRAIN_BUDGET_SECS",
+        field => field,
+    };
+    Problem {
+        option: option.to_owned(),
+        value: Some(invalid.value.clone()),
+        reason: invalid.rule.to_owned(),
+        example: None,
     }
 }
 

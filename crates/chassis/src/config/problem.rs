@@ -27,7 +27,7 @@ impl Problem {
     /// A problem that only a check of several values can find.
     pub fn new(
         option: impl Into<String>,
-        value: impl ToString,
+        value: &impl fmt::Display,
         reason: impl Into<String>,
         example: impl Into<String>,
     ) -> Self {
