@@ -8,7 +8,7 @@ mod problem;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
 use clap::builder::{Resettable, ValueParser};
@@ -60,8 +60,9 @@ impl Definition {
         Self {
             command: command.mut_args(|arg| match file_variable(&arg) {
                 Some(file) => {
-                    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-                    arg.help(format!("{help} (or {file}: a file that holds it)"))
+                    let help = arg.get_long_help().or_else(|| arg.get_help());
+                    let help = help.map(ToString::to_string).unwrap_or_default();
+                    arg.long_help(format!("{help}\n\nOr {file}: a file that holds it."))
                 }
                 None => arg,
             }),
@@ -138,13 +139,15 @@ impl Definition {
             | ErrorKind::DisplayVersion
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
                 // Asked again of the untouched command: its help shows the variables.
-                let shown = self.command.clone().try_get_matches_from(args);
-                ConfigError::Shown(
-                    shown.map_or_else(
-                        |shown| shown.render().ansi().to_string(),
-                        |_| error.to_string(),
-                    ),
-                )
+                let shown = self.command.clone().try_get_matches_from(args).err();
+                let text = shown.map(|shown| shown.render());
+                ConfigError::Shown(text.map_or_else(
+                    || error.to_string(),
+                    |text| {
+                        let colours = std::io::stdout().is_terminal();
+                        if colours { text.ansi().to_string() } else { text.to_string() }
+                    },
+                ))
             }
             _ => ConfigError::Usage(error.to_string()),
         }

@@ -27,7 +27,7 @@ pub struct OptionDoc {
     pub values: Vec<String>,
     /// A valid example, `VARIABLE=value` or `--flag=value`.
     pub example: Option<String>,
-    /// What it is for: the whole text, without the line that gives the example.
+    /// What it is for: the whole text, without the lines that give example and file.
     pub help: String,
     /// Heading that groups it in `--help`.
     pub group: Option<String>,
@@ -102,16 +102,23 @@ const EXAMPLE: &str = "Example:";
 
 fn help(arg: &Arg) -> String {
     let text = full_help(arg);
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with(EXAMPLE));
-    lines.collect::<Vec<_>>().join("\n").trim().to_owned()
+    let file = file_variable(arg).map(|file| format!("Or {file}:"));
+    let told_apart = |line: &&str| {
+        let line = line.trim_start();
+        !line.starts_with(EXAMPLE) && !file.as_ref().is_some_and(|file| line.starts_with(file))
+    };
+    text.lines().filter(told_apart).collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
-/// A valid `VARIABLE=value`: from the line `Example: value` of its help, else its default, else
+/// A valid `VARIABLE=value`: from the line `Example: value` or the words ``e.g. `value` ``
+/// of its help, else its default, else
 /// the first of its possible values, else its value name where that reads like a value.
 pub(super) fn example(arg: &Arg) -> Option<String> {
     let text = full_help(arg);
     let written = text.lines().find_map(|line| line.trim_start().strip_prefix(EXAMPLE));
     let written = written.map(|value| value.trim().trim_matches('`').to_owned());
+    let quoted = text.split_once("e.g. `").and_then(|(_, rest)| rest.split('`').next());
+    let written = written.or_else(|| quoted.map(str::to_owned));
     let default =
         || arg.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
     let first = || values(arg).into_iter().next();
