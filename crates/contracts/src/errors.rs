@@ -97,6 +97,8 @@ codes! {
         "Read the reason; mend the producer, or edit and redrive.";
     REJECTED_BY_SEARCH = "rejected-by-search", 422, false, "The search engine refuses the document.",
         "Read the reason; mend the mapping or the document, then redrive.";
+    LOG_MISSING = "log-missing", 404, false, "The log that a change names was never stored.",
+        "Look for its INDEX message in the dead-letter queue; redrive that first, then this.";
     CONFIG_INVALID = "config-invalid", 500, false, "The configuration is not valid.",
         "Mend the variable named; `--check-config` tries it without starting.";
 }
