@@ -6,6 +6,7 @@
 //! OpenSearch and LocalStack into the user's cache directory, or touch a part it did not start.
 
 pub mod account;
+pub mod answers;
 pub mod error;
 pub mod localstack;
 pub mod opensearch;
@@ -16,10 +17,13 @@ pub mod redis;
 pub mod shared;
 
 mod directory;
+mod fetching;
 mod port;
 
 pub use error::PartError;
 
+pub use localstack::LocalStack;
+pub use opensearch::OpenSearch;
 pub use postgres::Postgres;
 pub use redis::Redis;
 
