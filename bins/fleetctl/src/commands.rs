@@ -3,6 +3,7 @@
 mod completions;
 mod doctor;
 mod healthcheck;
+mod import;
 mod keys;
 mod migrate;
 mod tenants;
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     /// Tenants: create, list
     #[command(subcommand, after_help = tenants::EXAMPLES)]
     Tenants(tenants::Tenants),
+    /// Bring events in: NDJSON, `CloudTrail`, git history
+    Import(import::Import),
     /// Bring the database's schema up to this release
     Migrate(migrate::Migrate),
     /// Ask a service on this machine whether it is alive; for containers
@@ -42,6 +45,7 @@ pub(crate) async fn run(
         Command::Doctor(command) => command.run(settings, output).await,
         Command::Keys(command) => command.run(settings, output).await,
         Command::Tenants(command) => command.run(settings, output).await,
+        Command::Import(command) => command.run(settings, output).await,
         Command::Migrate(command) => command.run(settings, output).await,
         Command::Healthcheck(command) => command.run(output).await,
         Command::Completions(command) => command.run(),
