@@ -131,7 +131,10 @@ fn configure(
     for name in ["jvm.options", "log4j2.properties"] {
         let from = distribution.join("config").join(name);
         let text = fs::read_to_string(&from).map_err(io(format!("read {}", from.display())))?;
-        directory.write_private(&format!("config/{name}"), &text)?;
+        // JVM options that name files mean some in the distribution, which is not the server's.
+        let ours = |line: &&str| !["=logs/", "=data"].iter().any(|file| line.contains(file));
+        let kept: Vec<&str> = text.lines().filter(ours).collect();
+        directory.write_private(&format!("config/{name}"), &kept.join("\n"))?;
     }
     let settings = format!(
         "cluster.name: flotilla\nnode.name: one\ndiscovery.type: single-node\n\

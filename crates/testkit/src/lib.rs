@@ -7,14 +7,18 @@
 
 pub mod database;
 pub mod eventually;
+pub mod http_double;
 
 pub mod proxy;
 pub mod redis;
+pub mod shared_parts;
 
 mod missing;
 
 pub use database::TestDatabase;
 pub use eventually::eventually;
+pub use http_double::{Answer, Gate, HttpDouble, Seen};
 
 pub use proxy::{Mood, Proxy};
 pub use redis::TestRedis;
+pub use shared_parts::{TestLocalStack, TestOpenSearch};
