@@ -1,3 +1,10 @@
-//! index-worker
+//! Stores accepted audit logs, makes them searchable and streams them live.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chassis::main::<
+        (audit::workers::IndexWorker, audit::workers::LegacyIndexWorker),
+        queue_sqs::Sqs,
+    >()
+}

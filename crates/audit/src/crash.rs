@@ -1,6 +1,6 @@
 //! The steps of the index worker at which a test can make the real process die by SIGKILL, as one
-//! enumerated list. Without the feature `crash-points` [`reach`] is empty and is compiled away; with
-//! it nothing happens either until [`arm`] names a step.
+//! enumerated list. In a release build [`reach`] is empty; in a debug build it does nothing either
+//! until [`arm`] names a step (the hidden option `CRASH_POINT`).
 
 /// A step of the index worker, named for what has just happened or is about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl CrashPoint {
         Self::AfterSearchErase,
     ];
 
-    /// The name in `CRASH_AT` and in the mark that a dying process leaves.
+    /// The name in `CRASH_POINT`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AfterDecode => "after-decode",
@@ -70,14 +70,14 @@ impl std::str::FromStr for CrashPoint {
 }
 
 /// Says that the process is at this step; dies here when a test asked for it.
-#[cfg(not(feature = "crash-points"))]
+#[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn reach(_point: CrashPoint) {}
 
-#[cfg(feature = "crash-points")]
+#[cfg(debug_assertions)]
 pub use armed::{arm, reach};
 
-#[cfg(feature = "crash-points")]
+#[cfg(debug_assertions)]
 mod armed {
     use std::sync::OnceLock;
 

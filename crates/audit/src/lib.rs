@@ -5,5 +5,8 @@
 pub mod crash;
 pub mod event;
 pub mod model;
+pub mod projection;
 pub mod record;
+pub mod rules;
 pub mod store;
+pub mod workers;

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use contracts::{EnvelopeId, LogId, RetentionClass, Tenant};
+use sinks::search::Document;
 
 /// The primary key of a log, in the order in which inserts are sorted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,7 +19,8 @@ pub struct LogKey {
     pub id: LogId,
 }
 
-/// A log that is ready to be stored: checked, hashed, its query columns taken out of the record.
+/// A log that is ready to be stored: checked, hashed and read once. The document repeats what the
+/// record says; the row's query columns are taken from it.
 #[derive(Clone, Debug)]
 pub struct NewLog {
     /// Primary key.
@@ -29,29 +31,8 @@ pub struct NewLog {
     pub sha256: [u8; 32],
     /// Keeps an erased leaf from being guessed.
     pub salt: [u8; 16],
-    /// The query columns.
-    pub columns: Columns,
-}
-
-/// What the record says, repeated for queries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Columns {
-    /// When it happened by the client's clock.
-    pub occurred_at: Option<DateTime<Utc>>,
-    /// Kind of actor.
-    pub actor_type: String,
-    /// The actor's id.
-    pub actor_id: String,
-    /// The actor's name.
-    pub actor_name: Option<String>,
-    /// What was done.
-    pub action: String,
-    /// Wire name of the outcome.
-    pub outcome: &'static str,
-    /// Kinds of the targets, in order.
-    pub target_types: Vec<String>,
-    /// Ids of the targets, in order.
-    pub target_ids: Vec<String>,
+    /// What search gets, unless PostgreSQL turns out to hold a newer state.
+    pub document: Document,
 }
 
 /// A log as PostgreSQL holds it, with what its revisions add up to.

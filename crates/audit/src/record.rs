@@ -1,12 +1,11 @@
-//! The canonical record of a log: the bytes that are built once at the API, travel, are stored,
-//! hashed and archived unchanged. This file writes them once and reads them as a typed view; it
-//! never re-encodes what was read, and it does not judge an event (see `event` for that).
+//! The canonical record of a log as a typed view: the bytes that `event::record_bytes` wrote once,
+//! read without copying them. It never re-encodes what it read, and it does not judge an event.
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use contracts::{LogId, RetentionClass, Tenant, json};
-use serde::{Deserialize, Serialize, Serializer};
+use chrono::{DateTime, Utc};
+use contracts::{LogId, RetentionClass, Tenant};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// Where a log came from, as the API saw it.
@@ -22,36 +21,6 @@ pub struct Source<'a> {
     /// Its `User-Agent`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<Text<'a>>,
-}
-
-/// What a canonical record is made from; [`NewRecord::to_canonical`] is the only place that writes
-/// one.
-#[derive(Clone, Debug, Serialize)]
-pub struct NewRecord<'a> {
-    /// The log's id; the millisecond of a `UUIDv7` equals that of `recorded_at`.
-    pub id: LogId,
-    /// Whose log it is.
-    pub tenant: &'a Tenant,
-    /// When the API accepted it, UTC; cut to microseconds, always written with six digits.
-    #[serde(serialize_with = "micros")]
-    pub recorded_at: DateTime<Utc>,
-    /// How long it is kept.
-    pub class: RetentionClass,
-    /// Where it came from.
-    pub source: Source<'a>,
-    /// The event as it was sent: minified, ASCII-escaped, numbers verbatim. Copied byte for byte.
-    pub event: &'a RawValue,
-}
-
-impl NewRecord<'_> {
-    /// The canonical bytes: one line of ASCII JSON.
-    pub fn to_canonical(&self) -> Result<Box<RawValue>, serde_json::Error> {
-        RawValue::from_string(json::to_ascii(self)?)
-    }
-}
-
-fn micros<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&at.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 /// Text that borrows from the record where it holds no escapes.
@@ -112,12 +81,13 @@ pub struct Event<'a> {
     #[serde(borrow)]
     pub action: Text<'a>,
     /// To what; at most 32.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_default")]
     pub targets: Vec<Party<'a>>,
     /// How it reached the client's system.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_default")]
     pub context: Context<'a>,
-    /// How it ended.
+    /// How it ended; unknown where the client did not say.
+    #[serde(default, deserialize_with = "or_default")]
     pub outcome: Outcome,
     /// When it happened by the client's clock.
     #[serde(default)]
@@ -125,6 +95,15 @@ pub struct Event<'a> {
     /// Anything else, a JSON object, verbatim.
     #[serde(borrow, default)]
     pub metadata: Option<&'a RawValue>,
+}
+
+/// An optional member may be absent or `null`; both mean its default.
+fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// An actor or a target.
@@ -159,7 +138,7 @@ pub struct Context<'a> {
 }
 
 /// How an event ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It was done.
@@ -169,6 +148,7 @@ pub enum Outcome {
     /// It was not allowed.
     Denied,
     /// The client cannot tell.
+    #[default]
     Unknown,
 }
 
@@ -195,41 +175,44 @@ impl<'a> Record<'a> {
 mod tests {
     use super::*;
 
-    const EVENT: &str = r#"{"actor":{"type":"user","id":"u1","name":"\u00c5sa"},"action":"invoice.paid","targets":[{"type":"invoice","id":"i-9"}],"context":{"ip":"192.0.2.7"},"outcome":"success","metadata":{"amount":1.50}}"#;
-
-    fn canonical() -> Box<RawValue> {
-        let event = RawValue::from_string(EVENT.into()).unwrap();
-        let tenant = "acme".parse().unwrap();
-        NewRecord {
-            id: "0193e9a0-0000-7000-8000-000000000001".parse().unwrap(),
-            tenant: &tenant,
-            recorded_at: "2026-01-02T03:04:05.6789Z".parse().unwrap(),
-            class: RetentionClass::Year1,
-            source: Source { key_id: "k1".into(), ip: Some("::1".into()), user_agent: None },
-            event: &event,
-        }
-        .to_canonical()
-        .unwrap()
+    fn record(event: &str) -> String {
+        format!(
+            r#"{{"id":"0193e9a0-0000-7000-8000-000000000001","tenant":"acme","recorded_at":"2026-01-02T03:04:05.678900Z","class":"1y","source":{{"key_id":"k1","ip":"::1"}},"event":{event},"later":1}}"#
+        )
     }
 
     #[test]
-    fn the_canonical_bytes_are_pinned() {
-        assert_eq!(
-            canonical().get(),
-            format!(
-                r#"{{"id":"0193e9a0-0000-7000-8000-000000000001","tenant":"acme","recorded_at":"2026-01-02T03:04:05.678900Z","class":"1y","source":{{"key_id":"k1","ip":"::1"}},"event":{EVENT}}}"#
-            )
+    fn a_record_is_read_without_copies_where_it_holds_no_escapes() {
+        let text = record(
+            r#"{"actor":{"type":"user","id":"u1","name":"\u00c5sa"},"action":"invoice.paid","targets":[{"type":"invoice","id":"i-9"}],"outcome":"denied","metadata":{"amount":1.50,"big":1e999999}}"#,
         );
-    }
-
-    #[test]
-    fn a_record_reads_back_as_it_was_built() {
-        let canonical = canonical();
-        let record = Record::parse(canonical.get().as_bytes()).unwrap();
+        let record = Record::parse(text.as_bytes()).unwrap();
         assert_eq!(record.tenant.as_str(), "acme");
         assert_eq!(record.event.actor.name.unwrap().as_str(), "Åsa");
-        assert_eq!(record.event.metadata.unwrap().get(), r#"{"amount":1.50}"#);
+        assert_eq!(record.event.metadata.unwrap().get(), r#"{"amount":1.50,"big":1e999999}"#);
         assert_eq!(record.event.targets[0].id.as_str(), "i-9");
+        assert_eq!(record.event.outcome, Outcome::Denied);
         assert!(matches!(record.event.action.0, Cow::Borrowed(_)), "no copy where no escapes");
+    }
+
+    #[test]
+    fn absent_and_null_members_mean_the_same() {
+        let absent = record(r#"{"actor":{"type":"user","id":"u1"},"action":"a"}"#);
+        let null = record(
+            r#"{"actor":{"type":"user","id":"u1","name":null},"action":"a","targets":null,"context":null,"outcome":null,"occurred_at":null,"metadata":null}"#,
+        );
+        for text in [absent, null] {
+            let event = Record::parse(text.as_bytes()).unwrap().event;
+            assert_eq!(event.outcome, Outcome::Unknown);
+            assert!(event.targets.is_empty() && event.metadata.is_none());
+            assert!(event.occurred_at.is_none() && event.actor.name.is_none());
+            assert_eq!(event.context, Context::default());
+        }
+    }
+
+    #[test]
+    fn a_text_with_a_lone_surrogate_is_no_record() {
+        let text = record(r#"{"actor":{"type":"user","id":"\ud800"},"action":"a"}"#);
+        assert!(Record::parse(text.as_bytes()).is_err());
     }
 }

@@ -1,16 +1,19 @@
 //! All SQL of the audit subsystem. Every function takes a connection, so the caller chooses the
 //! role and, for the API, the tenant (`Database::tenant`); the tenant stands in every query all the
-//! same. Errors are sqlx's, read by `database::classify`; nothing here retries or decides.
+//! same. Errors are sqlx's, read by `database::classify`; only `PostgresLogs`
+//! repeats a transaction, where PostgreSQL asks for it.
 
 mod erase;
 mod insert;
 mod locks;
+mod port;
 mod read;
 mod reserve;
 mod revise;
 
 pub use erase::{TOMBSTONE_DAYS, erase, erased_among};
 pub use insert::{insert_batch, insert_rows};
+pub use port::{LogStore, PostgresLogs, StoreError};
 pub use read::{FeedPosition, backfill_after, feed_position, fetch_by_keys, find};
 pub use reserve::{INGEST_KEY_HOURS, Reservation, Reserved, mark_published, reserve_ingest_key};
 pub use revise::append_revision;

@@ -2,6 +2,7 @@
 //! redelivery, a replay and a late message change nothing.
 
 use chrono::{DateTime, Utc};
+use sinks::search::Entity;
 use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
@@ -49,10 +50,11 @@ pub async fn insert_rows(
     // After the lock: an assigned transaction id holds back the live tail's horizon.
     let ingest_xid = current_xid(connection).await?;
     let column = |take: fn(&NewLog) -> &str| logs.iter().map(take).collect::<Vec<&str>>();
-    let target_types: Vec<String> =
-        logs.iter().map(|log| array_literal(&log.columns.target_types)).collect();
-    let target_ids: Vec<String> =
-        logs.iter().map(|log| array_literal(&log.columns.target_ids)).collect();
+    let targets = |take: fn(&Entity) -> &str| {
+        logs.iter().map(|log| array_literal(log.document.targets.iter().map(take))).collect()
+    };
+    let (target_types, target_ids): (Vec<String>, Vec<String>) =
+        (targets(|target| &target.kind), targets(|target| &target.id));
     let done = sqlx::query(INSERT)
         .bind(column(|log| log.key.tenant.as_str()))
         .bind(logs.iter().map(|log| log.key.id.0).collect::<Vec<Uuid>>())
@@ -61,12 +63,12 @@ pub async fn insert_rows(
         .bind(logs.iter().map(|log| &log.record[..]).collect::<Vec<&[u8]>>())
         .bind(logs.iter().map(|log| &log.sha256[..]).collect::<Vec<&[u8]>>())
         .bind(logs.iter().map(|log| &log.salt[..]).collect::<Vec<&[u8]>>())
-        .bind(logs.iter().map(|log| log.columns.occurred_at).collect::<Vec<_>>())
-        .bind(column(|log| &log.columns.actor_type))
-        .bind(column(|log| &log.columns.actor_id))
-        .bind(logs.iter().map(|log| log.columns.actor_name.as_deref()).collect::<Vec<_>>())
-        .bind(column(|log| &log.columns.action))
-        .bind(column(|log| log.columns.outcome))
+        .bind(logs.iter().map(|log| log.document.occurred_at).collect::<Vec<_>>())
+        .bind(column(|log| &log.document.actor.kind))
+        .bind(column(|log| &log.document.actor.id))
+        .bind(logs.iter().map(|log| log.document.actor.name.as_deref()).collect::<Vec<_>>())
+        .bind(column(|log| &log.document.action))
+        .bind(column(|log| &log.document.outcome))
         .bind(target_types)
         .bind(target_ids)
         .execute(&mut *connection)
@@ -75,15 +77,15 @@ pub async fn insert_rows(
 }
 
 pub(super) async fn current_xid(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
-    let row = sqlx::query("SELECT pg_current_xact_id()::text::bigint").fetch_one(connection).await?;
+    let row =
+        sqlx::query("SELECT pg_current_xact_id()::text::bigint").fetch_one(connection).await?;
     Ok(row.try_get::<i64, _>(0)?.cast_unsigned())
 }
 
 /// A text array as PostgreSQL writes one: `unnest` would flatten an array of arrays.
-fn array_literal(values: &[String]) -> String {
-    let mut out = String::with_capacity(2 + values.iter().map(|v| v.len() + 3).sum::<usize>());
-    out.push('{');
-    for (at, value) in values.iter().enumerate() {
+fn array_literal<'a>(values: impl Iterator<Item = &'a str>) -> String {
+    let mut out = String::from("{");
+    for (at, value) in values.enumerate() {
         if at > 0 {
             out.push(',');
         }
@@ -106,9 +108,7 @@ mod tests {
 
     #[test]
     fn array_literals_are_quoted_and_escaped() {
-        let literal = |values: &[&str]| {
-            array_literal(&values.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>())
-        };
+        let literal = |values: &[&'static str]| array_literal(values.iter().copied());
         assert_eq!(literal(&[]), "{}");
         assert_eq!(literal(&["a", "NULL", ""]), r#"{"a","NULL",""}"#);
         assert_eq!(literal(&[r#"a"b\c,{}"#]), r#"{"a\"b\\c,{}"}"#);

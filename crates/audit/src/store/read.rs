@@ -90,9 +90,7 @@ pub async fn find(
     id: LogId,
 ) -> Result<Option<StoredLog>, sqlx::Error> {
     let query = match millisecond(id) {
-        Some((from, to)) => {
-            sqlx::query(BY_V7).bind(tenant.as_str()).bind(id.0).bind(from).bind(to)
-        }
+        Some((from, to)) => sqlx::query(BY_V7).bind(tenant.as_str()).bind(id.0).bind(from).bind(to),
         None => sqlx::query(BY_OTHER_ID).bind(tenant.as_str()).bind(id.0),
     };
     query.fetch_optional(connection).await?.as_ref().map(stored).transpose()

@@ -119,10 +119,7 @@ fn bytes<const N: usize>(value: Vec<u8>, column: &str) -> Result<[u8; N], sqlx::
     value.try_into().map_err(|_| undecodable(column, WrongLength { length, expected: N }))
 }
 
-fn undecodable(
-    column: &str,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> sqlx::Error {
+fn undecodable(column: &str, error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(error) }
 }
 

@@ -1,0 +1,189 @@
+//! The three stages that logs of many messages go through together: one insert, one search bulk,
+//! one publish per batch, each stage with batches of its own. Every message gets the outcome of its
+//! own logs back; nothing here knows envelopes, attempts or dead letters.
+
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use queue_core::{Clock, CoalesceLimits, Coalescer, Failure};
+use sinks::error::{ItemError, SinkError};
+use sinks::pubsub::{Feed, FeedEvent};
+use sinks::search::{Document, Search};
+
+use super::failures;
+use crate::crash::{self, CrashPoint};
+use crate::model::NewLog;
+use crate::store::{LogStore, StoreError};
+
+pub(super) use store::event;
+pub use store::{Origin, Stored};
+
+/// Where stored logs are announced; a port, so that the path can be measured without Redis.
+#[async_trait]
+pub trait Announce: Send + Sync + 'static {
+    /// Announces logs to whoever tails live. Readers drop repeats by id.
+    async fn announce(&self, events: &[FeedEvent]) -> Result<(), SinkError>;
+}
+
+#[async_trait]
+impl Announce for Feed {
+    async fn announce(&self, events: &[FeedEvent]) -> Result<(), SinkError> {
+        self.publish(events).await
+    }
+}
+
+/// Bounds of the three stages.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    /// Messages per batch.
+    pub messages_max: usize,
+    /// Bytes of records per batch. Four mebibytes is some thousands of logs: beyond that a larger
+    /// insert is no faster, and a lost connection costs more work.
+    pub bytes_max: usize,
+    /// Batches at a time, per stage; together below the pool's connections.
+    pub in_flight_max: usize,
+    /// Bytes admitted and not answered, per stage. Above what the worker can hold, so that it is
+    /// the engine's permits that push back.
+    pub pending_bytes_max: usize,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            messages_max: 1_024,
+            bytes_max: 4 << 20,
+            in_flight_max: 3,
+            pending_bytes_max: 1 << 30,
+        }
+    }
+}
+
+impl BatchLimits {
+    fn coalesce(self) -> CoalesceLimits {
+        CoalesceLimits {
+            items_max: self.messages_max,
+            bytes_max: self.bytes_max,
+            // What arrives while a batch runs is the next batch: nobody waits for company.
+            linger: Duration::ZERO,
+            batches_in_flight_max: self.in_flight_max,
+            pending_bytes_max: self.pending_bytes_max,
+            pending_bytes_per_key_max: self.pending_bytes_max,
+        }
+    }
+}
+
+type StoreOutcome = Result<Vec<Stored>, StoreError>;
+type SearchOutcome = Result<Vec<Result<(), ItemError>>, Failure>;
+
+/// The stages.
+#[derive(Debug)]
+pub struct Batches {
+    store: Coalescer<(), Vec<NewLog>, StoreOutcome>,
+    search: Coalescer<(), Vec<Document>, SearchOutcome>,
+    announce: Coalescer<(), Vec<FeedEvent>, Result<(), SinkError>>,
+}
+
+impl Batches {
+    /// Stages on those sinks.
+    pub fn new(
+        limits: BatchLimits,
+        store: Arc<dyn LogStore>,
+        search: Arc<dyn Search>,
+        feed: Arc<dyn Announce>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let limits = limits.coalesce();
+        let tombstones = Arc::clone(&store);
+        Self {
+            store: Coalescer::new(limits, move |(), messages| {
+                let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
+                async move { store::flush(&*store, clock.now(), messages).await }
+            }),
+            search: Coalescer::new(limits, move |(), messages| {
+                let (search, tombstones) = (Arc::clone(&search), Arc::clone(&tombstones));
+                async move { flush_search(&*search, &*tombstones, messages).await }
+            }),
+            announce: Coalescer::new(limits, move |(), messages: Vec<Vec<FeedEvent>>| {
+                let feed = Arc::clone(&feed);
+                async move {
+                    let count = messages.len();
+                    let events: Vec<FeedEvent> = messages.into_iter().flatten().collect();
+                    vec![feed.announce(&events).await; count]
+                }
+            }),
+        }
+    }
+
+    /// Stores a message's logs; one outcome per log, in their order.
+    pub async fn store(&self, logs: Vec<NewLog>, bytes: usize) -> Result<Vec<Stored>, Failure> {
+        if logs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let outcome = self.store.call((), logs, bytes).await.map_err(failures::full)?;
+        outcome.map_err(|error| failures::store(&error))
+    }
+
+    /// Makes documents searchable, unless their logs are erased meanwhile; one outcome per
+    /// document, in their order.
+    pub async fn search(
+        &self,
+        documents: Vec<Document>,
+        bytes: usize,
+    ) -> Result<Vec<Result<(), ItemError>>, Failure> {
+        if documents.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.search.call((), documents, bytes).await.map_err(failures::full)?
+    }
+
+    /// Announces stored logs to the live tail.
+    pub async fn announce(&self, events: Vec<FeedEvent>, bytes: usize) -> Result<(), Failure> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.announce.call((), events, bytes).await.map_err(failures::full)?;
+        outcome.map_err(Failure::from)
+    }
+}
+
+async fn flush_search(
+    search: &dyn Search,
+    tombstones: &dyn LogStore,
+    messages: Vec<Vec<Document>>,
+) -> Vec<SearchOutcome> {
+    let sizes: Vec<usize> = messages.iter().map(Vec::len).collect();
+    let documents: Vec<Document> = messages.into_iter().flatten().collect();
+    match index(search, tombstones, &documents).await {
+        Ok(mut outcomes) => {
+            crash::reach(CrashPoint::AfterSearch);
+            sizes.into_iter().map(|size| Ok(outcomes.drain(..size).collect())).collect()
+        }
+        Err(failure) => vec![Err(failure); sizes.len()],
+    }
+}
+
+/// Writes documents, then takes back those whose logs were erased between the read that they were
+/// built from and now. An erasure commits its tombstone before it erases from search, so whichever
+/// of the two comes last removes the document.
+async fn index(
+    search: &dyn Search,
+    tombstones: &dyn LogStore,
+    documents: &[Document],
+) -> Result<Vec<Result<(), ItemError>>, Failure> {
+    let outcomes = search.index(documents).await?;
+    let mut outcomes: Vec<_> = outcomes.into_iter().map(|outcome| outcome.map(|_| ())).collect();
+    // A sink that answers short would shift every outcome behind it.
+    outcomes.resize(documents.len(), Err(ItemError::Retry("no outcome for the document".into())));
+    let keys: Vec<_> = documents.iter().map(|document| (&document.tenant, document.id)).collect();
+    let erased = tombstones.erased_among(&keys).await.map_err(|error| failures::store(&error))?;
+    if !erased.is_empty() {
+        let references: Vec<_> = erased.iter().map(|place| documents[*place].reference()).collect();
+        for (place, outcome) in erased.into_iter().zip(search.erase(&references).await?) {
+            outcomes[place] = outcome;
+        }
+    }
+    Ok(outcomes)
+}
