@@ -37,6 +37,7 @@ impl<T> StallGuard<T> {
             self.deadline.as_mut().reset(Instant::now() + self.limit);
         }
         ready!(self.deadline.as_mut().poll(cx));
+        self.stalled = false;
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading")))
     }
 }
