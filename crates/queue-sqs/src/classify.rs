@@ -92,18 +92,23 @@ fn chain<E: std::error::Error>(error: E) -> String {
 fn by_code(code: &str, message: &str, status: u16, what: &str) -> DriverError {
     let code = last_part(code);
     let text = match (code, message) {
-        ("", "") => format!("{what}: HTTP status {status}"),
+        ("", "") => format!("{what}: HTTP status {status} with an answer that SQS never gives"),
         (code, "") => format!("{what}: {code}"),
         ("", message) => format!("{what}: {message}"),
         (code, message) => format!("{what}: {code}: {message}"),
     };
     if THROTTLED.contains(&code) || status == 429 {
         DriverError::Throttled(text)
-    } else if PASSING.contains(&code) || status >= 500 {
+    } else if PASSING.contains(&code) || status >= 500 || unreadable(code, status) {
         DriverError::Unavailable(text)
     } else {
         DriverError::Refused(text)
     }
+}
+
+/// An answer that was cut off or is not SQS's: the call may have taken effect.
+fn unreadable(code: &str, status: u16) -> bool {
+    code.is_empty() && (status < 400 || status == 408)
 }
 
 /// One entry of a batch.
@@ -145,6 +150,8 @@ mod tests {
         }
         assert_eq!(kind("", 429), "throttled");
         assert_eq!(kind("", 500), "unavailable");
+        assert_eq!(kind("", 200), "unavailable");
+        assert_eq!(kind("", 404), "refused");
         assert_eq!(kind("Whatever", 503), "unavailable");
         assert_eq!(kind("AWS.SimpleQueueService.NonExistentQueue", 400), "refused");
         assert_eq!(kind("AccessDenied", 403), "refused");
