@@ -1,0 +1,142 @@
+//! Standard order: oldest first, except that tenants who hold much of what is in flight wait behind
+//! those who do not (fair queues; the tenant is the message group id, none means a tenant of its own).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::order::Kind;
+
+/// A tenant is noisy from this many messages in flight on …
+const NOISY_IN_FLIGHT_MIN: usize = 30;
+/// … when they are more than one in this many of all in flight (10 %).
+const NOISY_SHARE: usize = 10;
+
+#[derive(Clone, Debug, Default)]
+struct Tenant {
+    visible: BTreeSet<u64>,
+    leased: usize,
+    /// Stays until its backlog is empty.
+    noisy: bool,
+    listed: Option<Listed>,
+}
+
+/// Where a tenant stands among the others: noisy ones by what they hold.
+type Listed = (bool, usize, u64);
+
+/// The order of a standard queue.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standard {
+    /// Visible messages without a tenant.
+    plain: BTreeSet<u64>,
+    tenants: HashMap<Arc<str>, Tenant>,
+    /// Tenants with visible messages: the quiet ones by their oldest, then the noisy ones.
+    heads: BTreeSet<(Listed, Arc<str>)>,
+    visible: usize,
+    leased: usize,
+}
+
+impl Standard {
+    pub(crate) fn ready(&self) -> usize {
+        self.visible
+    }
+
+    pub(crate) fn set(
+        &mut self,
+        seq: u64,
+        group: Option<&Arc<str>>,
+        from: Option<Kind>,
+        to: Option<Kind>,
+    ) {
+        let was = |kind| usize::from(from == Some(kind));
+        let is = |kind| usize::from(to == Some(kind));
+        self.visible = self.visible + is(Kind::Visible) - was(Kind::Visible);
+        self.leased = self.leased + is(Kind::Leased) - was(Kind::Leased);
+        match group {
+            None if to == Some(Kind::Visible) => {
+                self.plain.insert(seq);
+            }
+            None if from == Some(Kind::Visible) => {
+                self.plain.remove(&seq);
+            }
+            None => {}
+            Some(name) => self.set_tenant(seq, name, from, to),
+        }
+    }
+
+    /// The oldest message of the quiet; when there is none, that of the noisy tenant who holds
+    /// least. Without `fair`, simply the oldest.
+    pub(crate) fn next(&self, fair: bool) -> Option<u64> {
+        let plain = self.plain.first().copied();
+        if !fair {
+            let tenants = self.heads.iter().map(|((_, _, seq), _)| *seq).min();
+            return [plain, tenants].into_iter().flatten().min();
+        }
+        match (plain, self.heads.first()) {
+            (Some(plain), Some(((false, _, seq), _))) => Some(plain.min(*seq)),
+            (Some(plain), _) => Some(plain),
+            (None, head) => head.map(|((_, _, seq), _)| *seq),
+        }
+    }
+
+    fn set_tenant(&mut self, seq: u64, name: &Arc<str>, from: Option<Kind>, to: Option<Kind>) {
+        if !self.tenants.contains_key(name) {
+            self.tenants.insert(Arc::clone(name), Tenant::default());
+        }
+        let total = self.leased;
+        let Some(tenant) = self.tenants.get_mut(name) else { return };
+        if from == Some(Kind::Visible) {
+            tenant.visible.remove(&seq);
+        }
+        if to == Some(Kind::Visible) {
+            tenant.visible.insert(seq);
+        }
+        tenant.leased += usize::from(to == Some(Kind::Leased));
+        tenant.leased -= usize::from(from == Some(Kind::Leased));
+        if tenant.visible.is_empty() {
+            tenant.noisy = false;
+        } else if tenant.leased >= NOISY_IN_FLIGHT_MIN && tenant.leased * NOISY_SHARE > total {
+            tenant.noisy = true;
+        }
+        let listed = tenant
+            .visible
+            .first()
+            .map(|&oldest| (tenant.noisy, if tenant.noisy { tenant.leased } else { 0 }, oldest));
+        if listed != tenant.listed {
+            if let Some(old) = tenant.listed {
+                self.heads.remove(&(old, Arc::clone(name)));
+            }
+            if let Some(new) = listed {
+                self.heads.insert((new, Arc::clone(name)));
+            }
+            tenant.listed = listed;
+        }
+        if tenant.visible.is_empty() && tenant.leased == 0 {
+            self.tenants.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_noisy_tenant_waits_behind_a_quiet_one() {
+        let (noisy, quiet): (Arc<str>, Arc<str>) = ("noisy".into(), "quiet".into());
+        let mut order = Standard::default();
+        for seq in 0..100 {
+            order.set(seq, Some(&noisy), None, Some(Kind::Visible));
+        }
+        order.set(100, Some(&quiet), None, Some(Kind::Visible));
+        for seq in 0..29 {
+            assert_eq!(order.next(true), Some(seq));
+            order.set(seq, Some(&noisy), Some(Kind::Visible), Some(Kind::Leased));
+        }
+        assert_eq!(order.next(true), Some(29), "29 in flight are not yet noisy");
+        order.set(29, Some(&noisy), Some(Kind::Visible), Some(Kind::Leased));
+        assert_eq!(order.next(true), Some(100), "30 are");
+        assert_eq!(order.next(false), Some(30));
+        order.set(100, Some(&quiet), Some(Kind::Visible), Some(Kind::Leased));
+        assert_eq!(order.next(true), Some(30), "nothing is withheld when nobody else waits");
+    }
+}
