@@ -93,6 +93,10 @@ codes! {
         "Report the panic with the worker's log.";
     HANDLER_TIMEOUT = "handler-timeout", 500, true, "The handler made no progress in time.",
         "Look at the sinks' latency; raise the handler's limit if the work is really that long.";
+    RELEASED = "released", 503, true, "The message was given back before it was handled.",
+        "Nothing: a drain or an outage gave it back, and it is tried again.";
+    SNOOZED = "snoozed", 503, true, "The handler asked for the message later.",
+        "Nothing: it is tried again; the worker's log says why.";
     REJECTED_BY_STORE = "rejected-by-store", 422, false, "PostgreSQL refuses the row.",
         "Read the reason; mend the producer, or edit and redrive.";
     REJECTED_BY_SEARCH = "rejected-by-search", 422, false, "The search engine refuses the document.",

@@ -1,6 +1,8 @@
 //! The record of failures, kept when they happen: what counts against a message's limit. Receives
 //! are not failures: SQS counts every release, drain and recall as a receive.
 
+pub(crate) mod recorder;
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 

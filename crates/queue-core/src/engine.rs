@@ -2,17 +2,39 @@
 //! stands in the part's own file.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use contracts::Message;
+use futures_util::FutureExt;
 use serde::Serialize;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::attempts::AttemptStore;
+use crate::attempts::recorder::Recorder;
+use crate::backoff::Jitter;
+use crate::breaker::Breakers;
+use crate::breaker::watch::Watch;
 use crate::clock::Clock;
+use crate::delivery::Core;
+use crate::delivery::reject::DeadLetters;
+use crate::drain::Drain;
 use crate::driver::Driver;
+use crate::events::{self, Meters};
+use crate::fetch::gate::Gate;
+use crate::fetch::permits::Permits;
+use crate::fetch::{Dispatch, Fetcher};
+use crate::lease::Leases;
+use crate::lease::keeper::Keeper;
+use crate::send::Sender;
+use crate::settle::Settler;
 use crate::status::EngineStatus;
 use crate::worker::Worker;
+
+/// Between two tries to read the queue's attributes.
+const ATTRIBUTES_RETRY: Duration = Duration::from_secs(60);
 
 pub use crate::config::{EngineConfig, InvalidConfig};
 
@@ -76,8 +98,203 @@ impl<W: Worker> Engine<W> {
     /// Works until `drain` is cancelled, then drains inside the budget. Dropping the future stops at
     /// once, as a crash would: what was in hand comes back when its lease ends.
     pub async fn run(self, drain: CancellationToken) -> DrainReport {
-        let Self { worker: _worker, ports: _ports, config: _config, status: _status } = self;
-        drain.cancelled().await;
-        DrainReport { within_budget: true, ..DrainReport::default() }
+        let parts = self.assemble(drain.child_token());
+        let stop = parts.drain.clone();
+        // Everything below ends with this future, also when it is dropped.
+        let _abandoned = parts.abandoned.clone().drop_guard();
+        let mut background = JoinSet::new();
+        background.spawn(parts.keeper.run());
+        background.spawn(parts.watch.run());
+        background.spawn(parts.attributes.run());
+        let fetcher = parts.fetcher;
+        let abandoned = parts.abandoned.clone();
+        let mut polls = tokio::spawn(async move {
+            abandoned.run_until_cancelled(fetcher.run()).await;
+        });
+        let fault = tokio::select! {
+            () = stop.cancelled() => None,
+            ended = background.join_next() => Some(format!("a task of the engine ended: {ended:?}")),
+            ended = &mut polls => Some(format!("the pollers ended: {ended:?}")),
+        };
+        stop.cancel();
+        let mut report = parts.drain_run.run(&mut polls).await;
+        report.fault = fault;
+        report
+    }
+
+    fn assemble(self, drain: CancellationToken) -> Parts {
+        let Self { worker, ports, config, status } = self;
+        let queue = <W::Message as Message>::QUEUE;
+        let meters = Arc::new(Meters::new(queue.name, W::NAME, Arc::clone(&status)));
+        let probes = worker.probes();
+        let gate = Arc::new(Gate::new(config.pollers_max));
+        let jitter = Arc::new(Jitter::new(config.seed));
+        let shared = Shared {
+            leases: Arc::new(Leases::new(config.lease)),
+            permits: Arc::new(Permits::new(config.concurrency)),
+            breakers: Arc::new(Breakers::new(&probes, Arc::clone(&gate), Arc::clone(&meters))),
+            settler: Arc::new(Settler::new(
+                &ports.queue,
+                &config,
+                Arc::clone(&jitter),
+                Arc::clone(&meters),
+            )),
+            dead_letters: DeadLetters::sender(Arc::clone(&ports.dead_letters)),
+            retention_secs: Arc::new(AtomicU64::new(config.retention.as_secs())),
+            gate,
+            jitter,
+            meters,
+            status,
+            deliveries: TaskTracker::new(),
+            abandoned: CancellationToken::new(),
+            drain,
+        };
+        let core = Arc::new(shared.core(worker, &ports));
+        Parts {
+            keeper: Keeper {
+                leases: Arc::clone(&shared.leases),
+                driver: Arc::clone(&ports.queue),
+                clock: ports.clock,
+                meters: Arc::clone(&shared.meters),
+                progress_timeout: config.progress_timeout,
+            },
+            watch: Watch {
+                breakers: Arc::clone(&shared.breakers),
+                probes,
+                leases: Arc::clone(&shared.leases),
+            },
+            attributes: Attributes {
+                driver: Arc::clone(&ports.queue),
+                retention_secs: Arc::clone(&shared.retention_secs),
+                meters: Arc::clone(&shared.meters),
+            },
+            fetcher: Arc::new(shared.fetcher(core, ports.queue, &config)),
+            drain_run: Drain {
+                budget: config.drain_budget,
+                deliveries: shared.deliveries,
+                leases: shared.leases,
+                settler: shared.settler,
+                dead_letters: shared.dead_letters,
+                status: shared.status,
+                meters: shared.meters,
+            },
+            drain: shared.drain,
+            abandoned: shared.abandoned,
+        }
+    }
+}
+
+/// What several parts of one engine share.
+struct Shared {
+    leases: Arc<Leases>,
+    permits: Arc<Permits>,
+    breakers: Arc<Breakers>,
+    settler: Arc<Settler>,
+    dead_letters: Sender,
+    retention_secs: Arc<AtomicU64>,
+    gate: Arc<Gate>,
+    jitter: Arc<Jitter>,
+    meters: Arc<Meters>,
+    status: Arc<EngineStatus>,
+    deliveries: TaskTracker,
+    /// Cancelled when the engine's future goes away.
+    abandoned: CancellationToken,
+    drain: CancellationToken,
+}
+
+impl Shared {
+    fn core<W: Worker>(&self, worker: Arc<W>, ports: &Ports) -> Core<W> {
+        let queue = <W::Message as Message>::QUEUE.name;
+        let label = format!("{} {}", W::NAME, env!("CARGO_PKG_VERSION"));
+        let attempts = Arc::clone(&ports.attempts);
+        Core {
+            worker,
+            label: label.clone(),
+            clock: Arc::clone(&ports.clock),
+            permits: Arc::clone(&self.permits),
+            settler: Arc::clone(&self.settler),
+            breakers: Arc::clone(&self.breakers),
+            recorder: Recorder::new(queue, attempts, Arc::clone(&self.meters)),
+            dead_letters: DeadLetters {
+                sender: self.dead_letters.clone(),
+                queue,
+                worker: label,
+                clock: Arc::clone(&ports.clock),
+                meters: Arc::clone(&self.meters),
+            },
+            jitter: Arc::clone(&self.jitter),
+            meters: Arc::clone(&self.meters),
+            retention_secs: Arc::clone(&self.retention_secs),
+            alone: tokio::sync::Mutex::new(()),
+            drain: self.drain.clone(),
+        }
+    }
+
+    fn fetcher<W: Worker>(
+        &self,
+        core: Arc<Core<W>>,
+        driver: Arc<dyn Driver>,
+        config: &EngineConfig,
+    ) -> Fetcher {
+        let until = self.abandoned.clone();
+        let dispatch: Dispatch = Box::new(move |batch| {
+            let (core, until) = (Arc::clone(&core), until.clone());
+            async move {
+                until.run_until_cancelled(core.process(batch)).await;
+            }
+            .boxed()
+        });
+        Fetcher {
+            driver,
+            gate: Arc::clone(&self.gate),
+            permits: Arc::clone(&self.permits),
+            leases: Arc::clone(&self.leases),
+            jitter: Arc::clone(&self.jitter),
+            meters: Arc::clone(&self.meters),
+            status: Arc::clone(&self.status),
+            pollers_max: config.pollers_max,
+            wait: config.wait,
+            lease: config.lease,
+            drain: self.drain.clone(),
+            deliveries: self.deliveries.clone(),
+            dispatch,
+        }
+    }
+}
+
+/// What an engine consists of.
+struct Parts {
+    keeper: Keeper,
+    watch: Watch,
+    attributes: Attributes,
+    fetcher: Arc<Fetcher>,
+    drain_run: Drain,
+    drain: CancellationToken,
+    abandoned: CancellationToken,
+}
+
+/// Reads once how long the queue keeps its messages, and tries until it can.
+struct Attributes {
+    driver: Arc<dyn Driver>,
+    retention_secs: Arc<AtomicU64>,
+    meters: Arc<Meters>,
+}
+
+impl Attributes {
+    async fn run(self) {
+        loop {
+            match self.driver.attributes().await {
+                Ok(attributes) if !attributes.retention.is_zero() => {
+                    let retention = attributes.retention.as_secs();
+                    self.retention_secs.store(retention, Ordering::Relaxed);
+                    break;
+                }
+                Ok(_) => break,
+                Err(error) => events::AttributesUnread { error: &error }.emit(&self.meters),
+            }
+            tokio::time::sleep(ATTRIBUTES_RETRY).await;
+        }
+        // A background task that ends is a fault of the engine.
+        std::future::pending::<()>().await;
     }
 }

@@ -2,14 +2,22 @@
 //! coalescing and draining, once for every worker. It knows no broker and no message of ours.
 
 pub mod attempts;
+pub mod backoff;
 pub mod breaker;
 pub mod clock;
 pub mod coalesce;
 pub mod config;
 pub mod dead_letter;
+pub mod decide;
+pub mod delivery;
+mod drain;
 pub mod driver;
 pub mod engine;
+pub mod events;
+mod fetch;
+mod lease;
 pub mod send;
+mod settle;
 pub mod status;
 pub mod worker;
 

@@ -83,6 +83,10 @@ pub struct EngineStatus {
     pub(crate) dropped: AtomicU64,
     pub(crate) leases_lost: AtomicU64,
     pub(crate) broker_calls: AtomicU64,
+    /// Messages whose stay ended, whatever the outcome.
+    pub(crate) ended: AtomicU64,
+    /// Of those, given back by a drain.
+    pub(crate) released: AtomicU64,
 }
 
 impl EngineStatus {
@@ -105,6 +109,8 @@ impl EngineStatus {
             dropped: AtomicU64::new(0),
             leases_lost: AtomicU64::new(0),
             broker_calls: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            released: AtomicU64::new(0),
         }
     }
 

@@ -10,6 +10,7 @@ use contracts::{ErrorCode, Header, Message};
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker::Probe;
+use crate::lease::Lease;
 
 /// Who is to blame, and so whether an error counts against the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,10 +110,27 @@ pub struct Delivery<M> {
     /// Cancelled when the lease is lost or the drain budget ends; a handler that loops checks it.
     pub cancelled: CancellationToken,
     pub(crate) parts: Arc<Mutex<Vec<RejectedPart>>>,
-    pub(crate) progress: Arc<tokio::sync::Notify>,
+    pub(crate) lease: Arc<Lease>,
 }
 
 impl<M> Delivery<M> {
+    /// A delivery outside an engine, for tests of a handler; nothing keeps its lease.
+    pub fn detached(header: Header, message: M, attempt: Attempt) -> Self {
+        let lease = Arc::new(Lease::detached());
+        let cancelled = lease.cancelled().clone();
+        Self { header, message, attempt, cancelled, parts: Arc::default(), lease }
+    }
+
+    /// The parts set aside so far.
+    pub fn rejected_parts(&self) -> Vec<RejectedPart> {
+        self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The parts set aside so far, readable after the handler has taken the delivery.
+    pub fn parts(&self) -> Arc<Mutex<Vec<RejectedPart>>> {
+        Arc::clone(&self.parts)
+    }
+
     /// Sets one item of a bulk message aside for the dead-letter queue. Takes effect when the
     /// handler succeeds: the parts are sent first, then the message is settled.
     pub fn reject_part(&self, part: RejectedPart) {
@@ -122,7 +140,7 @@ impl<M> Delivery<M> {
     /// Says that the handler is getting on; without it for [`Worker::PROGRESS_TIMEOUT`] the
     /// handler is cancelled and the attempt counts as a timeout.
     pub fn progress(&self) {
-        self.progress.notify_one();
+        self.lease.progress();
     }
 }
 

@@ -1,0 +1,387 @@
+//! One message's way through the engine: decoded, judged, handled, judged again, settled. Each step
+//! is a file; what to do between them is the table's answer in `decide`, carried out here.
+
+pub(crate) mod decode;
+pub(crate) mod handle;
+pub mod reject;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use contracts::{ErrorCode, Header, Message, Schedule, errors};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempts::recorder::Recorder;
+use crate::attempts::{History, RecordedFailure};
+use crate::backoff::Jitter;
+use crate::breaker::Breakers;
+use crate::clock::Clock;
+use crate::decide::{self, Action, Event, Standing};
+use crate::driver::Received;
+use crate::events::{self, Meters, Outcome};
+use crate::fetch::permits::Permits;
+use crate::fetch::{Batch, Taken};
+use crate::lease::{Cause, Held};
+use crate::settle::{Settled, Settler};
+use crate::worker::{Attempt, Error, ErrorClass, Failure, Worker};
+use decode::{Decoded, Undecodable, Why};
+use handle::{Answer, handle};
+use reject::{DeadLetters, Rejection, first_seen};
+
+/// From this many receives without a recorded outcome on, releases and snoozes are recorded too, so
+/// that they are not taken for crashes; below it they cost no write.
+const NOTE_FROM: u32 = decide::UNACCOUNTED_RECEIVES_MAX / 2;
+/// A message that waits for its turn to run alone is given back for this long when another one is
+/// before it.
+const ALONE_LATER: Duration = Duration::from_secs(30);
+
+/// What every delivery of an engine works with.
+pub(crate) struct Core<W: Worker> {
+    pub(crate) worker: Arc<W>,
+    pub(crate) label: String,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) permits: Arc<Permits>,
+    pub(crate) settler: Arc<Settler>,
+    pub(crate) breakers: Arc<Breakers>,
+    pub(crate) recorder: Recorder,
+    pub(crate) dead_letters: DeadLetters,
+    pub(crate) jitter: Arc<Jitter>,
+    pub(crate) meters: Arc<Meters>,
+    /// How long the queue keeps a message, in seconds.
+    pub(crate) retention_secs: Arc<AtomicU64>,
+    /// One message at a time runs alone.
+    pub(crate) alone: tokio::sync::Mutex<()>,
+    pub(crate) drain: CancellationToken,
+}
+
+/// What decoding a message came to.
+type Reading<M> = Result<Decoded<M>, Undecodable>;
+
+/// A message in hand with what is known of it.
+struct Case<'a> {
+    received: &'a Received,
+    held: &'a Held,
+    header: Option<Header>,
+    history: History,
+    schedule: Schedule,
+}
+
+impl<W: Worker> Core<W> {
+    /// Carries a batch to its end, each message for itself.
+    pub(crate) async fn process(self: Arc<Self>, batch: Batch) {
+        if self.drain.is_cancelled() {
+            let releases = FuturesUnordered::new();
+            for taken in &batch {
+                releases.push(self.release_unstarted(taken));
+            }
+            return releases.for_each(|()| std::future::ready(())).await;
+        }
+        let (mut first, mut again) = (Vec::new(), Vec::new());
+        for taken in batch {
+            let decoded = decode::decode::<W::Message>(&taken.received);
+            let known = taken.received.receives > 1;
+            if known { again.push((taken, decoded)) } else { first.push((taken, decoded)) }
+        }
+        let fresh = async {
+            let mut runs = FuturesUnordered::new();
+            for (taken, decoded) in first {
+                runs.push(self.carry(taken, decoded, History::default()));
+            }
+            while runs.next().await.is_some() {}
+        };
+        tokio::join!(fresh, self.process_again(again));
+    }
+
+    /// Messages that were received before: what is known of them is asked for first.
+    async fn process_again(&self, again: Vec<(Taken, Reading<W::Message>)>) {
+        if again.is_empty() {
+            return;
+        }
+        let ids: Vec<String> = again
+            .iter()
+            .map(|(taken, decoded)| {
+                let header = match decoded {
+                    Ok(decoded) => Some(&decoded.header),
+                    Err(undecodable) => undecodable.header.as_deref(),
+                };
+                identity(header, &taken.received)
+            })
+            .collect();
+        let loaded = self.recorder.load(&ids).await;
+        let mut runs = FuturesUnordered::new();
+        match loaded {
+            Ok(histories) => {
+                for ((taken, decoded), history) in again.into_iter().zip(histories) {
+                    runs.push(self.carry(taken, decoded, history));
+                }
+                while runs.next().await.is_some() {}
+            }
+            Err(error) => {
+                // Without its past a message cannot be judged.
+                self.breakers.failed(&error.to_string());
+                let runs = FuturesUnordered::new();
+                for (taken, _) in &again {
+                    events::RecordFailed { message: &taken.received.message_id, error: &error }
+                        .emit(&self.meters);
+                    runs.push(self.postpone(taken));
+                }
+                runs.for_each(|()| std::future::ready(())).await;
+            }
+        }
+    }
+
+    async fn postpone(&self, taken: &Taken) {
+        let case = Case::of(taken, None, History::default(), Schedule::STANDARD);
+        let outcome = self.apply(&case, Event::SinkDown, "attempt store").await;
+        self.meters.ended(outcome);
+    }
+
+    async fn release_unstarted(&self, taken: &Taken) {
+        let case = Case::of(taken, None, History::default(), Schedule::STANDARD);
+        let outcome = self.apply(&case, Event::Drained, "").await;
+        self.meters.ended(outcome);
+    }
+
+    async fn carry(&self, taken: Taken, decoded: Reading<W::Message>, history: History) {
+        let outcome = match decoded {
+            Ok(decoded) => {
+                let schedule = decoded.message.schedule();
+                let header = decoded.header.clone();
+                let case = Case::of(&taken, Some(header), history, schedule);
+                self.arrive(case, decoded).await
+            }
+            Err(Undecodable { header, why, reason }) => {
+                let header = header.map(|header| *header);
+                let case = Case::of(&taken, header, history, Schedule::STANDARD);
+                let event = match why {
+                    _ if self.settler.processed(&taken.received.message_id) => Event::Arrived,
+                    Why::Unknown => Event::Unknown,
+                    Why::Never(code) => Event::Undecodable(code),
+                };
+                self.apply(&case, event, &reason).await
+            }
+        };
+        self.meters.ended(outcome);
+        // Permit and lease go with `taken`, after the settle.
+        drop(taken);
+    }
+
+    async fn arrive(&self, mut case: Case<'_>, decoded: Decoded<W::Message>) -> Outcome {
+        let standing = self.standing(&case);
+        match decide::decide(Event::Arrived, &standing, &case.schedule) {
+            Action::Run => self.run(&mut case, decoded).await,
+            Action::RunAlone => self.run_alone(&mut case, decoded).await,
+            _ => {
+                let last = case.history.attempts.last();
+                let reason = last.map(|last| last.error.clone()).unwrap_or_default();
+                self.apply(&case, Event::Arrived, &reason).await
+            }
+        }
+    }
+
+    async fn run(&self, case: &mut Case<'_>, decoded: Decoded<W::Message>) -> Outcome {
+        let attempt = Attempt {
+            failures: case.history.failures,
+            receives: case.received.receives,
+            first_seen: first_seen(case.received),
+        };
+        let lease = case.held.lease();
+        let answer = handle(&*self.worker, decoded, attempt, lease, &self.meters).await;
+        self.conclude(case, answer).await
+    }
+
+    /// Runs a message while nothing else is polled or handled: if it kills the process, it was this
+    /// one.
+    async fn run_alone(&self, case: &mut Case<'_>, decoded: Decoded<W::Message>) -> Outcome {
+        let Ok(_turn) = self.alone.try_lock() else {
+            return self.apply(case, Event::Snoozed(ALONE_LATER), "another one runs alone").await;
+        };
+        let cancelled = case.held.lease().cancelled();
+        let _others = tokio::select! {
+            others = self.permits.take_the_others() => others,
+            () = self.drain.cancelled() => return self.apply(case, Event::Drained, "").await,
+            () = cancelled.cancelled() => {
+                let why = case.held.lease().cause().unwrap_or(Cause::Lost);
+                return self.conclude(case, Answer::Cancelled(why)).await;
+            }
+        };
+        let receives = case.received.receives;
+        events::RunsAlone { message: &case.received.message_id, receives }.emit(&self.meters);
+        let text = format!("{receives} receives without an outcome: runs alone");
+        let error = Error::infrastructure(errors::CRASH_LOOP, text);
+        if !self.record(case, &error, false).await {
+            return self.apply(case, Event::SinkDown, "attempt store").await;
+        }
+        self.run(case, decoded).await
+    }
+
+    /// Turns the handler's answer into an event of the table, and records a failure before anything
+    /// is given back.
+    async fn conclude(&self, case: &mut Case<'_>, answer: Answer) -> Outcome {
+        let (error, at_least) = match answer {
+            Answer::Done(parts) => {
+                self.breakers.succeeded();
+                if !parts.is_empty()
+                    && let Some(header) = &case.header
+                    && self.dead_letters.send_parts(case.received, header, &parts).await.is_err()
+                {
+                    return self.apply(case, Event::NotDeadLettered, "").await;
+                }
+                return self.apply(case, Event::Succeeded, "").await;
+            }
+            Answer::Failed(Failure::Retry(error)) => (error, Duration::ZERO),
+            Answer::Failed(Failure::RetryAfter(error, delay)) => (error, delay),
+            Answer::Failed(Failure::Snooze(delay)) => {
+                self.note(case, errors::SNOOZED, "snoozed").await;
+                return self.apply(case, Event::Snoozed(delay), "").await;
+            }
+            // Followers to hold back exist only on FIFO; the message itself is rejected either way.
+            Answer::Failed(
+                Failure::Park(reason) | Failure::Reject(reason) | Failure::Unknown(reason),
+            ) => return self.apply(case, Event::Rejected(reason.code), &reason.message).await,
+            Answer::Panicked(text) => {
+                (Error::handling(errors::HANDLER_PANIC, text), Duration::ZERO)
+            }
+            Answer::Cancelled(Cause::Stuck) => {
+                let text = "no progress in time, or the lease reached its ceiling";
+                (Error::handling(errors::HANDLER_TIMEOUT, text), Duration::ZERO)
+            }
+            Answer::Cancelled(Cause::Lost) => return self.apply(case, Event::LeaseLost, "").await,
+            Answer::Cancelled(Cause::Drain) => {
+                self.note(case, errors::RELEASED, "the drain budget ended").await;
+                return self.apply(case, Event::Drained, "").await;
+            }
+            Answer::Cancelled(Cause::SinkDown) => {
+                self.note(case, errors::RELEASED, "a sink is down").await;
+                return self.apply(case, Event::SinkDown, "a sink is down").await;
+            }
+        };
+        let counts = error.class == ErrorClass::Handling;
+        if !counts {
+            self.breakers.failed(&error.to_string());
+        }
+        if !self.record(case, &error, counts).await {
+            self.breakers.failed("the attempt store does not answer");
+        }
+        let event = Event::Failed { class: error.class, at_least };
+        self.apply(case, event, &error.message).await
+    }
+
+    /// Records a failure; tells whether the store has it.
+    async fn record(&self, case: &mut Case<'_>, error: &Error, counts: bool) -> bool {
+        let failure = RecordedFailure {
+            at: self.clock.now(),
+            code: error.code.code.to_owned(),
+            error: error.message.clone(),
+            worker: self.label.clone(),
+            counts,
+            receives: case.received.receives,
+        };
+        let message = case.identity();
+        let recorded = self.recorder.record(&message, failure.clone(), &case.history).await;
+        case.history = recorded.history;
+        events::AttemptFailed {
+            message: &message,
+            failure: &failure,
+            failures: case.history.failures,
+        }
+        .emit(&self.meters);
+        recorded.stored
+    }
+
+    /// Records that a message was given back on purpose, where that might be taken for a crash.
+    async fn note(&self, case: &mut Case<'_>, code: ErrorCode, why: &str) {
+        if self.standing(case).unaccounted >= NOTE_FROM {
+            self.record(case, &Error::infrastructure(code, why), false).await;
+        }
+    }
+
+    /// Asks the table and carries out its answer.
+    async fn apply(&self, case: &Case<'_>, event: Event, reason: &str) -> Outcome {
+        let standing = self.standing(case);
+        let (delay, outcome) = match decide::decide(event, &standing, &case.schedule) {
+            Action::Settle => return self.settle(case, Outcome::Settled).await,
+            Action::Drop => return self.settle(case, Outcome::Dropped).await,
+            Action::Leave => return Outcome::Lost,
+            Action::Reject(code) => match self.reject(case, code, reason).await {
+                Ok(()) => return self.settle(case, Outcome::DeadLettered).await,
+                Err(()) => (self.delay_after_rejection(case, &standing), Outcome::Retried),
+            },
+            Action::Retry { interval, at_least } => {
+                (self.jitter.delay(interval, at_least), Outcome::Retried)
+            }
+            Action::Snooze(delay) if event == Event::Drained => (delay, Outcome::Released),
+            Action::Snooze(delay) => (delay, Outcome::Snoozed),
+            // Only an arrival is answered with these, and `arrive` has taken them.
+            Action::Run | Action::RunAlone => (ALONE_LATER, Outcome::Snoozed),
+        };
+        match self.settler.give_back(case.held, delay).await {
+            Settled::Confirmed => outcome,
+            Settled::Unconfirmed => Outcome::Lost,
+        }
+    }
+
+    fn delay_after_rejection(&self, case: &Case<'_>, standing: &Standing) -> Duration {
+        match decide::decide(Event::NotDeadLettered, standing, &case.schedule) {
+            Action::Retry { interval, at_least } => self.jitter.delay(interval, at_least),
+            _ => ALONE_LATER,
+        }
+    }
+
+    async fn reject(&self, case: &Case<'_>, code: ErrorCode, reason: &str) -> Result<(), ()> {
+        let reason = if reason.is_empty() { code.title } else { reason };
+        let rejection = Rejection {
+            received: case.received,
+            header: case.header.as_ref(),
+            code,
+            reason,
+            history: &case.history,
+        };
+        self.dead_letters.send(&rejection).await.map_err(|_| ())
+    }
+
+    /// Deletes a message whose work is done, and what was recorded of it.
+    async fn settle(&self, case: &Case<'_>, outcome: Outcome) -> Outcome {
+        if !case.history.attempts.is_empty() {
+            self.recorder.forget(&case.identity()).await;
+        }
+        // Unconfirmed or not, the work is done; the settler remembers it for a redelivery.
+        self.settler.delete(case.held).await;
+        outcome
+    }
+
+    fn standing(&self, case: &Case<'_>) -> Standing {
+        let receives = case.received.receives;
+        let last = case.history.attempts.last().filter(|last| last.receives <= receives);
+        let since = receives - last.map_or(0, |last| last.receives);
+        let age = self.clock.now().timestamp_millis().saturating_sub(case.received.sent_at_ms);
+        Standing {
+            failures: case.history.failures,
+            receives,
+            unaccounted: since,
+            ran_alone: since > 0
+                && last.is_some_and(|l| !l.counts && l.code == errors::CRASH_LOOP.code),
+            processed: self.settler.processed(&case.received.message_id),
+            age: Duration::from_millis(u64::try_from(age).unwrap_or(0)),
+            retention: Duration::from_secs(self.retention_secs.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// What a message's past is kept under: our envelope id, or the broker's id without an envelope.
+fn identity(header: Option<&Header>, received: &Received) -> String {
+    header.map_or_else(|| received.message_id.clone(), |header| header.id.to_string())
+}
+
+impl<'a> Case<'a> {
+    fn of(taken: &'a Taken, header: Option<Header>, history: History, schedule: Schedule) -> Self {
+        Self { received: &taken.received, held: &taken.held, header, history, schedule }
+    }
+
+    fn identity(&self) -> String {
+        identity(self.header.as_ref(), self.received)
+    }
+}

@@ -1,0 +1,186 @@
+//! Rejecting: the dead letter is sent first, and only when the dead-letter queue has it may the
+//! original be deleted. A letter too large for the broker travels as the original with its reason in
+//! the attributes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use contracts::{ErrorCode, Header};
+use futures_util::future::join_all;
+
+use crate::attempts::History;
+use crate::clock::Clock;
+use crate::dead_letter::{DEAD_LETTER_VERSION, DeadLetter, EnvelopeSummary, Parent, fingerprint};
+use crate::driver::{Driver, Outgoing, Received};
+use crate::events::{self, Meters};
+use crate::send::{SEND_BYTES_MAX, SendError, SendLimits, Sender};
+use crate::worker::RejectedPart;
+
+/// Attribute with the code, on every message that the engine sends to a dead-letter queue.
+pub const CODE_ATTRIBUTE: &str = "flotilla-code";
+/// Attribute with the reason, on an original that was too large to be wrapped.
+pub const REASON_ATTRIBUTE: &str = "flotilla-reason";
+/// Bytes of the reason kept in that attribute.
+const REASON_BYTES_MAX: usize = 1_024;
+/// Attributes that SQS takes per message.
+const ATTRIBUTES_MAX: usize = 10;
+/// W3C trace context.
+const TRACEPARENT: &str = "traceparent";
+
+/// The way to the dead-letter queue.
+pub(crate) struct DeadLetters {
+    pub(crate) sender: Sender,
+    pub(crate) queue: &'static str,
+    pub(crate) worker: String,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) meters: Arc<Meters>,
+}
+
+/// A message to reject and why.
+pub(crate) struct Rejection<'a> {
+    pub(crate) received: &'a Received,
+    pub(crate) header: Option<&'a Header>,
+    pub(crate) code: ErrorCode,
+    pub(crate) reason: &'a str,
+    pub(crate) history: &'a History,
+}
+
+impl DeadLetters {
+    pub(crate) fn sender(driver: Arc<dyn Driver>) -> Sender {
+        Sender::new(
+            driver,
+            SendLimits { attempts: 3, deadline: Duration::from_secs(10), ..SendLimits::default() },
+        )
+    }
+
+    /// Sends a dead letter for a whole message.
+    pub(crate) async fn send(&self, rejection: &Rejection<'_>) -> Result<(), SendError> {
+        let letter = self.letter(rejection);
+        let reason = rejection.reason;
+        self.dispatch(letter, rejection.code, reason, rejection.received.group.clone(), None).await
+    }
+
+    /// Sends one dead letter per part, each naming its parent. All or an error: a part that was sent
+    /// is sent again when the parent comes back, which readers tell by parent and index.
+    pub(crate) async fn send_parts(
+        &self,
+        received: &Received,
+        header: &Header,
+        parts: &[RejectedPart],
+    ) -> Result<(), SendError> {
+        let sends = parts.iter().map(|part| async move {
+            let history = History::default();
+            let own: Option<Header> = serde_json::from_str(&part.envelope_json).ok();
+            let whole = Rejection {
+                received,
+                header: own.as_ref(),
+                code: part.reason.code,
+                reason: &part.reason.message,
+                history: &history,
+            };
+            let letter = DeadLetter {
+                body: part.envelope_json.clone(),
+                parent: Some(Parent {
+                    id: header.id.to_string(),
+                    message_id: received.message_id.clone(),
+                    index: part.index,
+                }),
+                ..self.letter(&whole)
+            };
+            let (code, reason) = (part.reason.code, &part.reason.message);
+            self.dispatch(letter, code, reason, received.group.clone(), Some(part.index)).await
+        });
+        join_all(sends).await.into_iter().collect()
+    }
+
+    fn letter(&self, rejection: &Rejection<'_>) -> DeadLetter {
+        let Rejection { received, header, code, reason, history } = rejection;
+        let kind = header.map_or("", |header| header.kind.as_str());
+        let trace = received.attributes.iter().find(|(name, _)| name == TRACEPARENT);
+        DeadLetter {
+            flotilla_dead_letter: DEAD_LETTER_VERSION,
+            queue: self.queue.to_owned(),
+            worker: self.worker.clone(),
+            code: code.code.to_owned(),
+            message: (*reason).to_owned(),
+            fingerprint: fingerprint(self.queue, kind, code, reason),
+            message_id: received.message_id.clone(),
+            envelope: header.map(EnvelopeSummary::from),
+            parent: None,
+            failures: history.failures,
+            receives: received.receives,
+            attempts: history.attempts.clone(),
+            first_seen: first_seen(received),
+            rejected_at: self.clock.now(),
+            traceparent: trace.map(|(_, value)| value.clone()),
+            group: received.group.clone(),
+            attributes: received.attributes.clone(),
+            body: received.body.clone(),
+        }
+    }
+
+    async fn dispatch(
+        &self,
+        letter: DeadLetter,
+        code: ErrorCode,
+        reason: &str,
+        group: Option<String>,
+        part: Option<usize>,
+    ) -> Result<(), SendError> {
+        let json = letter.to_json().map_err(|error| SendError::Refused(error.to_string()))?;
+        let wrapped = Outgoing {
+            body: json,
+            attributes: vec![(CODE_ATTRIBUTE.to_owned(), code.code.to_owned())],
+            group,
+            ..Outgoing::default()
+        };
+        let outgoing =
+            if wrapped.size() <= SEND_BYTES_MAX { wrapped } else { raw(&letter, wrapped.group) };
+        match self.sender.send(outgoing).await {
+            Ok(()) => {
+                events::DeadLettered {
+                    message: &letter.message_id,
+                    code: code.code,
+                    reason,
+                    fingerprint: &letter.fingerprint,
+                    part,
+                }
+                .emit(&self.meters);
+                Ok(())
+            }
+            Err(error) => {
+                events::NotDeadLettered { message: &letter.message_id, error: &error.to_string() }
+                    .emit(&self.meters);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The original as it was, its reason in the attributes, as far as they and the limit allow.
+fn raw(letter: &DeadLetter, group: Option<String>) -> Outgoing {
+    let mut attributes = vec![(CODE_ATTRIBUTE.to_owned(), letter.code.clone())];
+    // Characters that a broker may refuse in an attribute are not worth the letter.
+    let reason: String = letter
+        .message
+        .chars()
+        .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' })
+        .take(REASON_BYTES_MAX)
+        .collect();
+    if !reason.is_empty() {
+        attributes.push((REASON_ATTRIBUTE.to_owned(), reason));
+    }
+    let taken = attributes.len();
+    attributes.extend(letter.attributes.iter().take(ATTRIBUTES_MAX - taken).cloned());
+    let mut outgoing =
+        Outgoing { body: letter.body.clone(), attributes, group, ..Outgoing::default() };
+    // The original fitted with its own attributes; ours give way before it does.
+    while outgoing.size() > SEND_BYTES_MAX && outgoing.attributes.pop().is_some() {}
+    outgoing
+}
+
+/// When a message was first sent, by the broker's clock.
+pub(crate) fn first_seen(received: &Received) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(received.sent_at_ms).unwrap_or_default()
+}

@@ -1,0 +1,141 @@
+//! Fetching: several long polls per queue (one when idle), each behind permits, and a watchdog that
+//! replaces a poller which has died or gone silent. It hands batches on and never looks into them.
+
+pub(crate) mod gate;
+pub(crate) mod permits;
+mod poller;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backoff::Jitter;
+use crate::config::POLL_MARGIN;
+use crate::driver::{Driver, Received};
+use crate::events::{self, Meters};
+use crate::lease::{Held, Leases};
+use crate::status::EngineStatus;
+use gate::Gate;
+use permits::Permits;
+use poller::Beat;
+
+/// Before a poller that died is replaced, so that one that dies at once does not spin.
+const REPLACE_PAUSE: Duration = Duration::from_secs(1);
+
+/// One message of a batch, in hand.
+pub(crate) struct Taken {
+    pub(crate) received: Received,
+    pub(crate) held: Held,
+    /// `None` when the broker handed over more than was asked for: the message is leased to us and has
+    /// to be handled all the same.
+    #[expect(dead_code, reason = "a handle: it gives the capacity back when it is dropped")]
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What one poll brought.
+pub(crate) type Batch = Vec<Taken>;
+
+/// What a batch is given to.
+pub(crate) type Dispatch = Box<dyn Fn(Batch) -> BoxFuture<'static, ()> + Send + Sync>;
+
+pub(crate) struct Fetcher {
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) permits: Arc<Permits>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) jitter: Arc<Jitter>,
+    pub(crate) meters: Arc<Meters>,
+    pub(crate) status: Arc<EngineStatus>,
+    pub(crate) pollers_max: usize,
+    pub(crate) wait: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) drain: CancellationToken,
+    pub(crate) deliveries: TaskTracker,
+    pub(crate) dispatch: Dispatch,
+}
+
+/// One poller's place.
+struct Slot {
+    task: AbortHandle,
+    beat: Arc<Beat>,
+    finished: bool,
+}
+
+impl Fetcher {
+    /// Polls until the drain begins and the last poll has come back.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut tasks = JoinSet::new();
+        let mut slots: Vec<Slot> = (0..self.pollers_max)
+            .map(|index| self.start(&mut tasks, index, Duration::ZERO))
+            .collect();
+        let silence = self.wait + POLL_MARGIN * 2;
+        let mut look = tokio::time::interval(POLL_MARGIN);
+        while slots.iter().any(|slot| !slot.finished) {
+            tokio::select! {
+                Some(ended) = tasks.join_next_with_id() => {
+                    let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, ())| *id);
+                    // One that was replaced is nobody's any more.
+                    if let Some(index) = slots.iter().position(|slot| slot.task.id() == id) {
+                        slots[index].finished = true;
+                        if !self.drain.is_cancelled() {
+                            events::PollerReplaced { poller: index, why: "it ended" }
+                                .emit(&self.meters);
+                            slots[index] = self.start(&mut tasks, index, REPLACE_PAUSE);
+                        }
+                    }
+                }
+                _ = look.tick() => {
+                    for (index, slot) in slots.iter_mut().enumerate() {
+                        let silent = slot.beat.polling_for().is_some_and(|since| since > silence);
+                        if silent && !slot.finished {
+                            slot.task.abort();
+                            events::PollerReplaced { poller: index, why: "it was silent" }
+                                .emit(&self.meters);
+                            *slot = self.start(&mut tasks, index, Duration::ZERO);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(self: &Arc<Self>, tasks: &mut JoinSet<()>, index: usize, pause: Duration) -> Slot {
+        let beat = Arc::new(Beat::new());
+        let (fetcher, its_beat) = (Arc::clone(self), Arc::clone(&beat));
+        let task = tasks.spawn(async move {
+            tokio::time::sleep(pause).await;
+            poller::run(fetcher, index, its_beat).await;
+        });
+        Slot { task, beat, finished: false }
+    }
+
+    /// Takes what a poll brought in hand. Unused permits go back; so does that of a duplicate of a
+    /// message in hand.
+    fn take(
+        &self,
+        messages: Vec<Received>,
+        mut permit: OwnedSemaphorePermit,
+        received_at: Instant,
+    ) -> Option<Batch> {
+        if messages.is_empty() {
+            return None;
+        }
+        self.meters.received(messages.len());
+        let held = self.leases.take(&messages, received_at);
+        let mut batch = Vec::with_capacity(messages.len());
+        for (received, held) in messages.into_iter().zip(held) {
+            let permit = permit.split(1);
+            if let Some(held) = held {
+                batch.push(Taken { received, held, permit });
+            }
+        }
+        self.meters.taken(batch.len());
+        (!batch.is_empty()).then_some(batch)
+    }
+}

@@ -1,0 +1,262 @@
+//! Leases, from the moment of receipt, messages that wait for their turn included. A lease is a
+//! handle: while a [`Held`] lives, the keeper extends it; dropping it stops that. A lease that is
+//! lost cancels its handler. It never deletes and never decides what a loss means.
+
+pub(crate) mod keeper;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::driver::Received;
+
+/// Why a handler was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The broker says the receipt is no longer valid, or the lease ran out unextended.
+    Lost,
+    /// No progress in time, or the lease reached the broker's ceiling.
+    Stuck,
+    /// The drain budget ended.
+    Drain,
+    /// A sink is down.
+    SinkDown,
+}
+
+impl Cause {
+    const ALL: [Self; 4] = [Self::Lost, Self::Stuck, Self::Drain, Self::SinkDown];
+}
+
+/// One receipt and what is known of it. Kept small: there is one per message in hand.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    message_id: String,
+    sent_at_ms: i64,
+    /// What [`Lease::progress`] counts from.
+    received_at: Instant,
+    current: Mutex<Current>,
+    /// The handler has ended: the lease is not extended any more.
+    settling: AtomicBool,
+    /// An extension is on its way.
+    extending: AtomicBool,
+    /// The first cause of cancellation, as its position in [`Cause::ALL`] plus one.
+    cause: AtomicU8,
+    /// Last sign of progress, milliseconds after `received_at`, plus one; zero before the handler.
+    progress: AtomicU64,
+    cancelled: CancellationToken,
+}
+
+#[derive(Clone, Debug)]
+struct Current {
+    receipt: String,
+    /// By our clock, from before the call that set it: the broker's end is not earlier.
+    ends: Instant,
+}
+
+impl Lease {
+    fn new(received: &Received, received_at: Instant, lease: Duration) -> Self {
+        Self {
+            message_id: received.message_id.clone(),
+            sent_at_ms: received.sent_at_ms,
+            received_at,
+            current: Mutex::new(Current {
+                receipt: received.receipt.clone(),
+                ends: received_at + lease,
+            }),
+            settling: AtomicBool::new(false),
+            extending: AtomicBool::new(false),
+            cause: AtomicU8::new(0),
+            progress: AtomicU64::new(0),
+            cancelled: CancellationToken::new(),
+        }
+    }
+
+    /// A lease that nobody keeps, for a delivery made outside an engine.
+    pub(crate) fn detached() -> Self {
+        let received = Received {
+            message_id: String::new(),
+            receipt: String::new(),
+            body: String::new(),
+            receives: 1,
+            sent_at_ms: 0,
+            first_received_at_ms: None,
+            group: None,
+            sequence: None,
+            attributes: Vec::new(),
+        };
+        Self::new(&received, Instant::now(), Duration::ZERO)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn message_id(&self) -> &str {
+        &self.message_id
+    }
+
+    /// The newest receipt: a duplicate that arrived meanwhile lends its own.
+    pub(crate) fn receipt(&self) -> String {
+        self.current().receipt.clone()
+    }
+
+    pub(crate) fn ends(&self) -> Instant {
+        self.current().ends
+    }
+
+    pub(crate) fn received_at(&self) -> Instant {
+        self.received_at
+    }
+
+    pub(crate) fn cancelled(&self) -> &CancellationToken {
+        &self.cancelled
+    }
+
+    /// Notes that the handler is getting on.
+    pub(crate) fn progress(&self) {
+        let at = u64::try_from(self.received_at.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.progress.store(at + 1, Ordering::Relaxed);
+    }
+
+    /// Since the last sign of progress; `None` while no handler runs.
+    fn without_progress(&self, now: Instant) -> Option<Duration> {
+        let at = self.progress.load(Ordering::Relaxed).checked_sub(1)?;
+        let age = now.saturating_duration_since(self.received_at);
+        Some(age.saturating_sub(Duration::from_millis(at)))
+    }
+
+    /// Why it was cancelled, if it was.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        let at = usize::from(self.cause.load(Ordering::Acquire)).checked_sub(1)?;
+        Cause::ALL.get(at).copied()
+    }
+
+    /// Cancels the handler; the first cause stays. Tells whether this call was the first.
+    pub(crate) fn cancel(&self, cause: Cause) -> bool {
+        let at = Cause::ALL.iter().position(|c| *c == cause).unwrap_or(0);
+        let code = u8::try_from(at + 1).unwrap_or(1);
+        let first =
+            self.cause.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        self.cancelled.cancel();
+        first
+    }
+
+    fn running(&self) -> bool {
+        !self.settling.load(Ordering::Acquire) && !self.cancelled.is_cancelled()
+    }
+}
+
+/// The leases in hand.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    lease: Duration,
+    table: Mutex<HashMap<String, Arc<Lease>>>,
+    /// Wakes the keeper when the table stops being empty.
+    filled: Notify,
+    /// An extension call came back.
+    extended: Notify,
+}
+
+/// A message in hand. Dropping it ends our interest in its lease.
+#[derive(Debug)]
+pub(crate) struct Held {
+    lease: Arc<Lease>,
+    leases: Arc<Leases>,
+}
+
+impl Leases {
+    pub(crate) fn new(lease: Duration) -> Self {
+        Self { lease, table: Mutex::default(), filled: Notify::new(), extended: Notify::new() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<String, Arc<Lease>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table().len()
+    }
+
+    /// Takes a batch in hand. A message that is in hand already answers `None`: its new receipt and
+    /// lease go to the one that is being handled, so that a duplicate is not handled beside it.
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        batch: &[Received],
+        received_at: Instant,
+    ) -> Vec<Option<Held>> {
+        let mut table = self.table();
+        let was_empty = table.is_empty();
+        let held = batch
+            .iter()
+            .map(|received| match table.entry(received.message_id.clone()) {
+                Entry::Occupied(entry) if !entry.get().cancelled.is_cancelled() => {
+                    *entry.get().current() = Current {
+                        receipt: received.receipt.clone(),
+                        ends: received_at + self.lease,
+                    };
+                    None
+                }
+                entry => {
+                    let lease = Arc::new(Lease::new(received, received_at, self.lease));
+                    entry.insert_entry(Arc::clone(&lease));
+                    Some(Held { lease, leases: Arc::clone(self) })
+                }
+            })
+            .collect();
+        drop(table);
+        if was_empty {
+            self.filled.notify_one();
+        }
+        held
+    }
+
+    /// Cancels every handler that runs.
+    pub(crate) fn cancel_all(&self, cause: Cause) -> usize {
+        let running: Vec<_> = self.table().values().filter(|l| l.running()).cloned().collect();
+        running.iter().filter(|lease| lease.cancel(cause)).count()
+    }
+
+    fn all(&self) -> Vec<Arc<Lease>> {
+        self.table().values().cloned().collect()
+    }
+}
+
+impl Held {
+    pub(crate) fn lease(&self) -> &Arc<Lease> {
+        &self.lease
+    }
+
+    /// Ends the extensions: the handler is done, and what is left of the lease is for the settle.
+    pub(crate) fn settling(&self) {
+        self.lease.settling.store(true, Ordering::Release);
+    }
+
+    /// Ends the extensions and waits for one that is on its way, so that it cannot overwrite the
+    /// delay that a settle is about to set.
+    pub(crate) async fn stop_extending(&self) {
+        self.settling();
+        loop {
+            let extended = self.leases.extended.notified();
+            if !self.lease.extending.load(Ordering::Acquire) {
+                return;
+            }
+            extended.await;
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut table = self.leases.table();
+        // A cancelled lease may have been replaced by that of a newer receipt.
+        if table.get(&self.lease.message_id).is_some_and(|l| Arc::ptr_eq(l, &self.lease)) {
+            table.remove(&self.lease.message_id);
+        }
+    }
+}

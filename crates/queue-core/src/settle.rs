@@ -1,0 +1,168 @@
+//! Settling: deletes and give-backs, batched by the coalescer with positional entries, each failed
+//! entry tried again until its lease ends. Never before the handler has answered.
+
+mod processed;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backoff::Jitter;
+use crate::coalesce::{CoalesceLimits, Coalescer};
+use crate::config::{EngineConfig, LEASE_CEILING};
+use crate::driver::{BATCH_ENTRIES_MAX, Driver, DriverError, EntryError, EntryResults};
+use crate::events::{self, Meters};
+use crate::lease::Held;
+use processed::Processed;
+
+/// Settle calls at the same time.
+const CALLS_MAX: usize = 16;
+/// Pause before a failed entry is tried again; doubles up to [`PAUSE_MAX`], with jitter.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+type Deletes = Coalescer<(), String, Result<(), EntryError>>;
+type GiveBacks = Coalescer<(), (String, Duration), Result<(), EntryError>>;
+
+/// How a settle ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// The broker has confirmed it.
+    Confirmed,
+    /// The lease ended first; the message may come again.
+    Unconfirmed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Settler {
+    deletes: Deletes,
+    give_backs: GiveBacks,
+    processed: Processed,
+    jitter: Arc<Jitter>,
+    meters: Arc<Meters>,
+}
+
+impl Settler {
+    pub(crate) fn new(
+        driver: &Arc<dyn Driver>,
+        config: &EngineConfig,
+        jitter: Arc<Jitter>,
+        meters: Arc<Meters>,
+    ) -> Self {
+        let limits = CoalesceLimits {
+            // With fewer messages in hand than fit a batch, nobody else would come.
+            items_max: BATCH_ENTRIES_MAX.min(config.concurrency),
+            bytes_max: usize::MAX,
+            linger: config.linger_settle,
+            batches_in_flight_max: CALLS_MAX,
+            // Bounded by the permits: an item here is a message in hand.
+            pending_bytes_max: usize::MAX,
+            pending_bytes_per_key_max: usize::MAX,
+        };
+        let deletes = {
+            let (driver, meters) = (Arc::clone(driver), Arc::clone(&meters));
+            Coalescer::new(limits, move |(), receipts: Vec<String>| {
+                let (driver, meters) = (Arc::clone(&driver), Arc::clone(&meters));
+                async move {
+                    meters.called("settle");
+                    per_entry(receipts.len(), driver.settle(&receipts).await)
+                }
+            })
+        };
+        let give_backs = {
+            let (driver, meters) = (Arc::clone(driver), Arc::clone(&meters));
+            Coalescer::new(limits, move |(), entries: Vec<(String, Duration)>| {
+                let (driver, meters) = (Arc::clone(&driver), Arc::clone(&meters));
+                async move {
+                    meters.called("extend");
+                    per_entry(entries.len(), driver.extend(&entries).await)
+                }
+            })
+        };
+        Self { deletes, give_backs, processed: Processed::default(), jitter, meters }
+    }
+
+    /// Whether a message was handled to the end before.
+    pub(crate) fn processed(&self, message_id: &str) -> bool {
+        self.processed.knows(message_id)
+    }
+
+    /// Deletes a message that was handled to the end.
+    pub(crate) async fn delete(&self, held: &Held) -> Settled {
+        held.settling();
+        let lease = held.lease();
+        let mut pause = PAUSE;
+        loop {
+            let receipt = lease.receipt();
+            let error = match self.deletes.call((), receipt.clone(), receipt.len()).await {
+                // A duplicate arrived meanwhile: its receipt is the one that deletes.
+                Ok(Ok(())) if lease.receipt() != receipt => continue,
+                Ok(Ok(())) => {
+                    self.processed.forget(lease.message_id());
+                    return Settled::Confirmed;
+                }
+                Ok(Err(error)) => error,
+                Err(full) => EntryError::Transient(full.to_string()),
+            };
+            self.processed.remember(lease.message_id());
+            let again = matches!(error, EntryError::Transient(_)) || lease.receipt() != receipt;
+            if !again || !self.wait(&mut pause, lease.ends()).await {
+                events::Unsettled { message: lease.message_id(), call: "delete", error: &error }
+                    .emit(&self.meters);
+                return Settled::Unconfirmed;
+            }
+        }
+    }
+
+    /// Makes a message visible again after `delay`, whole seconds; zero means now.
+    pub(crate) async fn give_back(&self, held: &Held, delay: Duration) -> Settled {
+        held.stop_extending().await;
+        let lease = held.lease();
+        let mut pause = PAUSE;
+        loop {
+            let held_for = Duration::from_secs(lease.received_at().elapsed().as_secs() + 1);
+            let delay = delay.min(LEASE_CEILING.saturating_sub(held_for));
+            let receipt = lease.receipt();
+            let entry = (receipt.clone(), delay);
+            let error = match self.give_backs.call((), entry, receipt.len()).await {
+                Ok(Ok(())) => return Settled::Confirmed,
+                Ok(Err(error)) => error,
+                Err(full) => EntryError::Transient(full.to_string()),
+            };
+            let again = matches!(error, EntryError::Transient(_)) || lease.receipt() != receipt;
+            if !again || !self.wait(&mut pause, lease.ends()).await {
+                events::Unsettled { message: lease.message_id(), call: "give back", error: &error }
+                    .emit(&self.meters);
+                return Settled::Unconfirmed;
+            }
+        }
+    }
+
+    /// Waits before another try; `false` when the lease ends first.
+    async fn wait(&self, pause: &mut Duration, ends: Instant) -> bool {
+        let until = Instant::now() + *pause / 2 + self.jitter.full(*pause / 2);
+        *pause = (*pause * 2).min(PAUSE_MAX);
+        if until >= ends {
+            return false;
+        }
+        tokio::time::sleep_until(until).await;
+        true
+    }
+
+    /// Refuses further settles and flushes those that wait.
+    pub(crate) async fn close(&self) {
+        tokio::join!(self.deletes.close(), self.give_backs.close());
+    }
+}
+
+/// One result per entry, also when the whole call failed or the answer is too short.
+fn per_entry(entries: usize, answer: Result<EntryResults, DriverError>) -> EntryResults {
+    let mut results = match answer {
+        Ok(results) => results,
+        Err(DriverError::Refused(why)) => vec![Err(EntryError::Refused(why)); entries],
+        Err(error) => vec![Err(EntryError::Transient(error.to_string())); entries],
+    };
+    results.resize_with(entries, || Err(EntryError::Transient("not in the answer".into())));
+    results
+}
