@@ -1,11 +1,13 @@
 //! The commands, one file each; this only names them and calls the one that was typed.
 
 mod completions;
+mod dlq;
 mod doctor;
 mod healthcheck;
 mod import;
 mod keys;
 mod migrate;
+mod queues;
 mod tenants;
 
 use clap::Subcommand;
@@ -19,6 +21,11 @@ use crate::settings::Settings;
 pub(crate) enum Command {
     /// Check every dependency and say what to do
     Doctor(doctor::Doctor),
+    /// What waits on each queue: depth, age, in flight
+    Queues(queues::Queues),
+    /// Dead letters: list, show, redrive, purge
+    #[command(subcommand, after_help = dlq::EXAMPLES)]
+    Dlq(dlq::Dlq),
     /// API keys: create, list, revoke
     #[command(subcommand, after_help = keys::EXAMPLES)]
     Keys(keys::Keys),
@@ -46,6 +53,8 @@ pub(crate) async fn run(
         Command::Keys(command) => command.run(settings, output).await,
         Command::Tenants(command) => command.run(settings, output).await,
         Command::Import(command) => command.run(settings, output).await,
+        Command::Queues(command) => command.run(settings, output).await,
+        Command::Dlq(command) => command.run(settings, output).await,
         Command::Migrate(command) => command.run(settings, output).await,
         Command::Healthcheck(command) => command.run(output).await,
         Command::Completions(command) => command.run(),

@@ -58,6 +58,18 @@ impl Failure {
                 .hint("check DATABASE_URL; `fleetctl doctor` names what is wrong"),
         }
     }
+
+    /// A failed call to SQS, told apart by whether a retry can help.
+    pub(crate) fn sqs(error: &queue_core::DriverError) -> Self {
+        use queue_core::DriverError;
+        match error {
+            DriverError::Refused(_) => Self::new(format!("SQS: {error}"))
+                .hint("check the queue's variable, the region and the credentials' rights"),
+            _ => Self::unavailable(format!("SQS: {error}")).hint(
+                "check AWS_ENDPOINT_URL and the network; `fleetctl doctor` names what is wrong",
+            ),
+        }
+    }
 }
 
 impl From<std::io::Error> for Failure {

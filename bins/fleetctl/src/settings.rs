@@ -2,12 +2,15 @@
 //! services' own option definitions read them, so a variable means the same here as there.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::config::{self, ConfigError, Environment};
 use clap::Args;
 use contracts::QueueSpec;
 use database::{Database, DatabaseConfig, Role};
+use queue_core::Driver;
+use queue_sqs::Sqs;
 
 use crate::api::{Api, ApiConfig};
 use crate::failure::Failure;
@@ -93,9 +96,20 @@ impl Settings {
         self.environment.get(name).is_some()
     }
 
-    /// The URL that a queue's variable carries.
-    pub(crate) fn queue_url(&self, spec: &QueueSpec) -> Option<String> {
-        self.environment.get(spec.env).map(|url| url.to_string_lossy().into_owned())
+    /// SQS, not yet asked anything.
+    pub(crate) async fn sqs(&self) -> Result<Sqs, Failure> {
+        let config = self.read::<queue_sqs::AwsConfig>()?;
+        Sqs::connect(&config).await.map_err(Failure::config)
+    }
+
+    /// A queue and its dead letters: by the queue's variable, or else as SQS knows it by name.
+    pub(crate) async fn queue(&self, sqs: &Sqs, spec: &QueueSpec) -> Result<Queue, Failure> {
+        let url = match self.environment.get(spec.env) {
+            Some(url) => url.to_string_lossy().into_owned(),
+            None => sqs.queue_url(spec.name).await.map_err(|error| Failure::sqs(&error))?,
+        };
+        let dead_letters = sqs.queue(spec.dlq, &chassis::dead_letter_url(&url, spec));
+        Ok(Queue { queue: sqs.queue(spec.name, &url), dead_letters })
     }
 
     /// `PostgreSQL`, as `role`.
@@ -110,6 +124,12 @@ impl Settings {
     pub(crate) fn api(&self) -> Result<Api, Failure> {
         Api::new(&self.read::<ApiConfig>()?)
     }
+}
+
+/// A queue and its dead-letter queue.
+pub(crate) struct Queue {
+    pub(crate) queue: Arc<dyn Driver>,
+    pub(crate) dead_letters: Arc<dyn Driver>,
 }
 
 fn from_file(path: &Path, mut environment: Environment) -> Result<Environment, Failure> {
