@@ -150,6 +150,13 @@ CREATE TABLE logs_90d    PARTITION OF logs FOR VALUES IN ('90d')    PARTITION BY
 CREATE TABLE logs_1y     PARTITION OF logs FOR VALUES IN ('1y')     PARTITION BY RANGE (recorded_at);
 CREATE TABLE logs_7y     PARTITION OF logs FOR VALUES IN ('7y')     PARTITION BY RANGE (recorded_at);
 CREATE TABLE logs_custom PARTITION OF logs FOR VALUES IN ('custom') PARTITION BY RANGE (recorded_at);
+-- Closed, if anyone is ever granted one: policies of `logs` hold for what goes through `logs` only.
+ALTER TABLE logs_7d     ENABLE ROW LEVEL SECURITY;
+ALTER TABLE logs_30d    ENABLE ROW LEVEL SECURITY;
+ALTER TABLE logs_90d    ENABLE ROW LEVEL SECURITY;
+ALTER TABLE logs_1y     ENABLE ROW LEVEL SECURITY;
+ALTER TABLE logs_7y     ENABLE ROW LEVEL SECURITY;
+ALTER TABLE logs_custom ENABLE ROW LEVEL SECURITY;
 
 -- What PATCH appends. A log is never edited.
 CREATE TABLE log_revisions (

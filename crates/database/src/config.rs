@@ -7,8 +7,11 @@ use clap::Args;
 
 /// Where PostgreSQL is and how much of it one process may use.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "PostgreSQL")]
 pub struct DatabaseConfig {
-    /// PostgreSQL, e.g. `postgres://flotilla:secret@db.internal:5432/flotilla?sslmode=verify-full`.
+    /// Where PostgreSQL is, with user, password and database.
+    ///
+    /// Example: `postgres://flotilla:secret@db.internal:5432/flotilla?sslmode=verify-full`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: String,
 

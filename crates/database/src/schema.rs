@@ -66,10 +66,14 @@ impl Database {
 
     /// The newest migration applied to the database.
     pub async fn schema_version(&self) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success")
-            .fetch_one(self.pool())
-            .await
+        version(&mut *self.pool().acquire().await?).await
     }
+}
+
+pub(crate) async fn version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success")
+        .fetch_one(connection)
+        .await
 }
 
 async fn migrate(connection: &mut PgConnection) -> Result<MigrateReport, MigrateError> {

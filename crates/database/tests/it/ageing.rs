@@ -1,0 +1,77 @@
+//! Rows go at their term, not a moment before, and nothing else goes with them.
+
+use chrono::{DateTime, Duration, Utc};
+use database::ageing::{self, ATTEMPTS_TERM, Aged, INGEST_KEYS_TERM};
+use database::sqlx::{self, PgPool};
+use database::{PostgresAttempts, Role};
+use queue_core::{AttemptStore, RecordedFailure};
+use testkit::TestDatabase;
+
+fn micros(text: &str) -> DateTime<Utc> {
+    text.parse().expect("a time")
+}
+
+async fn ingest_key(owner: &PgPool, key: u8, created_at: DateTime<Utc>) {
+    sqlx::query(
+        "INSERT INTO ingest_keys (tenant, key_hash, body_sha256, ids, recorded_at, retention_class,
+                                  salts, state, created_at)
+         VALUES ('acme', $1, sha256(''), '{}', $2, '30d', '{}', 'published', $2)",
+    )
+    .bind([key; 32].as_slice())
+    .bind(created_at)
+    .execute(owner)
+    .await
+    .expect("a key");
+}
+
+async fn tombstone(owner: &PgPool, expires_at: DateTime<Utc>) {
+    sqlx::query(
+        "INSERT INTO tombstones (tenant, id, reason, requester, operation_id, recorded_at, expires_at)
+         VALUES ('acme', gen_random_uuid(), 'r', '{}', gen_random_uuid(), $1, $1)",
+    )
+    .bind(expires_at)
+    .execute(owner)
+    .await
+    .expect("a tombstone");
+}
+
+#[tokio::test]
+async fn each_table_at_its_own_term() {
+    let database = TestDatabase::new().await;
+    let (owner, worker) = (database.connect(Role::Owner), database.connect(Role::Worker));
+    let now = micros("2026-06-01T12:00:00Z");
+    let moment = Duration::microseconds(1);
+    ingest_key(owner.pool(), 1, now - INGEST_KEYS_TERM).await;
+    ingest_key(owner.pool(), 2, now - INGEST_KEYS_TERM + moment).await;
+    tombstone(owner.pool(), now).await;
+    tombstone(owner.pool(), now + moment).await;
+    let store = PostgresAttempts::new(&worker);
+    for (message, at) in [("old", now - ATTEMPTS_TERM), ("young", now - ATTEMPTS_TERM + moment)] {
+        let failure: RecordedFailure = serde_json::from_value(serde_json::json!({
+            "at": at, "code": "internal", "error": "e", "worker": "w", "counts": true,
+        }))
+        .expect("a failure");
+        store.record("q", message, failure).await.expect("records");
+    }
+    let gone = Aged { ingest_keys: 1, tombstones: 1, attempts: 1 };
+    assert_eq!(ageing::run(worker.pool(), now).await.expect("ages"), gone);
+    assert_eq!(ageing::run(worker.pool(), now).await.expect("ages"), Aged::default());
+    let left = store.load("q", &["old".to_owned(), "young".to_owned()]).await.expect("loads");
+    assert_eq!((left[0].failures, left[1].failures), (0, 1));
+}
+
+#[tokio::test]
+async fn more_than_one_batch_goes_in_one_run() {
+    let database = TestDatabase::new().await;
+    let (owner, worker) = (database.connect(Role::Owner), database.connect(Role::Worker));
+    let rows = ageing::BATCH + 1;
+    sqlx::query(
+        "INSERT INTO attempts SELECT 'q', n::text, 1, '[]', '2020-01-01' FROM generate_series(1, $1) AS n",
+    )
+    .bind(rows)
+    .execute(owner.pool())
+    .await
+    .expect("rows");
+    let aged = ageing::run(worker.pool(), micros("2026-06-01T12:00:00Z")).await.expect("ages");
+    assert_eq!(aged.attempts, rows.unsigned_abs());
+}
