@@ -10,6 +10,7 @@ mod port;
 mod read;
 mod reserve;
 mod revise;
+mod scan;
 
 pub use erase::{TOMBSTONE_DAYS, erase, erased_among};
 pub use insert::{insert_batch, insert_rows};
@@ -17,3 +18,4 @@ pub use port::{LogStore, PostgresLogs, StoreError};
 pub use read::{FeedPosition, backfill_after, feed_position, fetch_by_keys, find};
 pub use reserve::{INGEST_KEY_HOURS, Reservation, Reserved, mark_published, reserve_ingest_key};
 pub use revise::append_revision;
+pub use scan::{keys_between, months, times_stored};
