@@ -71,7 +71,7 @@ impl SearchConfig {
 }
 
 fn url(text: &str) -> Result<String, String> {
-    let parsed = opensearch::http::Url::parse(text).map_err(|error| error.to_string())?;
+    let parsed = ::opensearch::http::Url::parse(text).map_err(|error| error.to_string())?;
     if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
         return Err("expected http:// or https:// and a host, e.g. http://localhost:9200".into());
     }

@@ -5,8 +5,11 @@
 pub mod config;
 pub mod document;
 pub mod fields;
+pub mod opensearch;
 pub mod partition;
+pub mod postgres;
 pub mod query;
+mod terms;
 pub mod tokens;
 
 use std::sync::Arc;
@@ -14,13 +17,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use contracts::{LogId, RetentionClass, Tenant};
+use database::Database;
 use queue_core::Probe;
 use serde::{Deserialize, Serialize};
 
+pub use self::opensearch::OpenSearchSink;
 pub use crate::error::{ItemError, SinkError, SinkErrorKind};
 pub use config::{SearchAuth, SearchConfig};
 pub use document::{Document, DocumentRef, Entity};
 pub use partition::{Month, Partition};
+pub use postgres::PostgresSearch;
 pub use query::{MetadataFilter, Query, QueryError, TimeRange, Word};
 
 /// Hits per page at most; the engines' own limits are far above.
@@ -153,10 +159,11 @@ pub trait Search: Probe {
 /// A search engine that is shared.
 pub type SharedSearch = Arc<dyn Search>;
 
-/// The engine that the configuration names; connects when first used. `pool` is where PostgreSQL
-/// search keeps its table; its role is the API's for reading and the worker's for writing.
-#[expect(clippy::unused_async, reason = "the body follows")]
-pub async fn open(config: &SearchConfig, pool: &sqlx::PgPool) -> Result<SharedSearch, SinkError> {
-    let _ = (config, pool);
-    Err(SinkError::new("opensearch", SinkErrorKind::Unavailable, "not there yet"))
+/// The engine that the configuration names; connects when first used. `database` is where
+/// PostgreSQL search keeps its table: the API's or the worker's role to read, the worker's to write.
+pub async fn open(config: &SearchConfig, database: &Database) -> Result<SharedSearch, SinkError> {
+    if config.opensearch_url.is_some() {
+        return Ok(Arc::new(OpenSearchSink::new(config).await?));
+    }
+    Ok(Arc::new(PostgresSearch::new(config, database.clone())))
 }
