@@ -1,10 +1,18 @@
-//! The steps of the index worker at which a test can make the real process die by SIGKILL, as one
-//! enumerated list. In a release build [`reach`] is empty; in a debug build it does nothing either
+//! The steps of the API and of the index worker at which a test can make the real process die by
+//! SIGKILL, as one enumerated list. In a release build [`reach`] is empty; in a debug build it does nothing either
 //! until [`arm`] names a step (the hidden option `CRASH_POINT`).
 
-/// A step of the index worker, named for what has just happened or is about to.
+/// A step of the API or the index worker, named for what has just happened or is about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashPoint {
+    /// API: the idempotency key is reserved; nothing is published.
+    AfterReserve,
+    /// API: the queue has accepted; the key is not marked and the client has no answer.
+    AfterPublish,
+    /// API: the key is marked as published; the client has no answer.
+    AfterMark,
+    /// API: the queue has accepted a change or an erasure; the client has no answer.
+    AfterChangePublish,
     /// The message is read and checked; nothing is stored.
     AfterDecode,
     /// Rows are inserted, the transaction is open.
@@ -28,8 +36,30 @@ pub enum CrashPoint {
 }
 
 impl CrashPoint {
-    /// Every point, in the order of the path.
-    pub const ALL: [Self; 10] = [
+    /// Every point, in the order of the path: [`Self::API`], then [`Self::WORKER`].
+    pub const ALL: [Self; 14] = [
+        Self::AfterReserve,
+        Self::AfterPublish,
+        Self::AfterMark,
+        Self::AfterChangePublish,
+        Self::AfterDecode,
+        Self::BeforeInsertCommit,
+        Self::AfterInsertCommit,
+        Self::AfterSearch,
+        Self::BeforeSettle,
+        Self::BeforeReviseCommit,
+        Self::AfterReviseCommit,
+        Self::BeforeEraseCommit,
+        Self::AfterEraseCommit,
+        Self::AfterSearchErase,
+    ];
+
+    /// The points of the API.
+    pub const API: [Self; 4] =
+        [Self::AfterReserve, Self::AfterPublish, Self::AfterMark, Self::AfterChangePublish];
+
+    /// The points of the index worker.
+    pub const WORKER: [Self; 10] = [
         Self::AfterDecode,
         Self::BeforeInsertCommit,
         Self::AfterInsertCommit,
@@ -45,6 +75,10 @@ impl CrashPoint {
     /// The name in `CRASH_POINT`.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::AfterReserve => "after-reserve",
+            Self::AfterPublish => "after-publish",
+            Self::AfterMark => "after-mark",
+            Self::AfterChangePublish => "after-change-publish",
             Self::AfterDecode => "after-decode",
             Self::BeforeInsertCommit => "before-insert-commit",
             Self::AfterInsertCommit => "after-insert-commit",
@@ -114,6 +148,8 @@ mod tests {
         for point in CrashPoint::ALL {
             assert_eq!(point.as_str().parse(), Ok(point));
         }
+        let parts = [&CrashPoint::API[..], &CrashPoint::WORKER[..]].concat();
+        assert_eq!(parts, CrashPoint::ALL);
         assert!("after-lunch".parse::<CrashPoint>().is_err());
     }
 }

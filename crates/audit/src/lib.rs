@@ -4,8 +4,10 @@
 
 pub mod crash;
 pub mod event;
+pub mod ingest;
 pub mod model;
 pub mod projection;
+pub mod publish;
 pub mod record;
 pub mod rules;
 pub mod store;

@@ -1,0 +1,248 @@
+//! From accepted events to the index queue: concurrent requests of a tenant share few messages, all
+//! buffers are bounded, and success is reported only after the broker has said that it has the
+//! message. It stores nothing and retries nothing beyond the request's own deadline.
+//!
+//! What can still go wrong: a call whose answer is lost may have taken effect, so an event that was
+//! refused here can still arrive. Its id was never told to anyone; a client that repeats the request
+//! under an idempotency key gets one event all the same.
+
+mod config;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contracts::audit::{IndexMessage, LogItem};
+use contracts::errors::{OVERLOADED, QUEUE_UNAVAILABLE};
+use contracts::{EnvelopeId, ErrorCode, Tenant};
+use queue_core::coalesce::{CoalesceLimits, Coalescer, Full};
+use queue_core::send::{SendError, SendLimits, Sender};
+use queue_core::{Clock, Driver};
+use tokio::time::Instant;
+
+pub use config::PublishConfig;
+pub use wire::Trace;
+
+/// What an item's own JSON costs beside its record: salt, member names, comma.
+const ITEM_OVERHEAD: usize = 64;
+/// What an envelope's header costs.
+const ENVELOPE_OVERHEAD: usize = 1_024;
+/// Messages on their way at the same time. Few, so that under load requests meet in one message.
+const MESSAGES_IN_FLIGHT_MAX: usize = 8;
+
+/// Why an event was not published, or is not known to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// A bounded buffer is full; nothing was sent.
+    #[error("{0}")]
+    Overloaded(&'static str),
+    /// The broker did not accept it in time, or refuses it.
+    #[error("the queue did not accept it: {0}")]
+    Unavailable(String),
+}
+
+impl PublishError {
+    /// The registry's entry.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Overloaded(_) => OVERLOADED,
+            Self::Unavailable(_) => QUEUE_UNAVAILABLE,
+        }
+    }
+
+    /// Seconds after which a client should try again.
+    pub fn retry_after_secs(&self) -> u32 {
+        match self {
+            Self::Overloaded(_) => 1,
+            Self::Unavailable(_) => 5,
+        }
+    }
+}
+
+impl From<Full> for PublishError {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Process => Self::Overloaded("this server's buffer is full"),
+            Full::Key => Self::Overloaded("the tenant's buffer is full"),
+            Full::Closed => Self::Overloaded("this server is stopping"),
+            Full::Broken => Self::Unavailable("the publisher broke off".into()),
+        }
+    }
+}
+
+impl From<SendError> for PublishError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Full(full) => full.into(),
+            SendError::TooLarge(_) | SendError::Unavailable(_) | SendError::Refused(_) => {
+                Self::Unavailable(error.to_string())
+            }
+        }
+    }
+}
+
+/// One event waiting for its message.
+struct Parcel {
+    item: LogItem,
+    trace: Trace,
+    /// When its request gives up; sending it later would only keep others waiting.
+    until: Instant,
+}
+
+/// What a caller gets for one event: the message that carries it.
+type Outcome = Result<EnvelopeId, PublishError>;
+
+/// Publishes to the index queue. Cheap to clone; clones share buffers.
+#[derive(Clone)]
+pub struct Publisher {
+    coalescer: Coalescer<Tenant, Parcel, Outcome>,
+    sender: Sender,
+    clock: Arc<dyn Clock>,
+    deadline: Duration,
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    /// A publisher to `driver`'s queue.
+    pub fn new(driver: Arc<dyn Driver>, config: &PublishConfig, clock: Arc<dyn Clock>) -> Self {
+        let deadline = config.deadline();
+        let sender = Sender::new(
+            driver,
+            SendLimits {
+                attempts: config.publish_attempts,
+                deadline,
+                linger: Duration::ZERO,
+                batches_in_flight_max: MESSAGES_IN_FLIGHT_MAX,
+                // What the coalescer admits must always fit, escapes and headers included.
+                pending_bytes_max: config.bytes_max().saturating_mul(2),
+            },
+        );
+        let limits = CoalesceLimits {
+            items_max: config.publish_message_events_max as usize,
+            bytes_max: config.message_bytes_max().saturating_sub(ENVELOPE_OVERHEAD),
+            linger: config.linger(),
+            batches_in_flight_max: MESSAGES_IN_FLIGHT_MAX,
+            pending_bytes_max: config.bytes_max(),
+            pending_bytes_per_key_max: config.tenant_bytes_max(),
+        };
+        let (out, now) = (sender.clone(), Arc::clone(&clock));
+        let coalescer = Coalescer::new(limits, move |tenant, parcels| {
+            send_parcels(out.clone(), Arc::clone(&now), tenant, parcels)
+        });
+        Self { coalescer, sender, clock, deadline }
+    }
+
+    /// From a request's start to its answer, at most.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// Publishes a request's events: all are admitted or none; then one outcome each, in order.
+    /// Ends by `until`.
+    pub async fn publish(
+        &self,
+        tenant: &Tenant,
+        items: Vec<LogItem>,
+        trace: &Trace,
+        until: Instant,
+    ) -> Result<Vec<Outcome>, PublishError> {
+        let count = items.len();
+        let parcels = items
+            .into_iter()
+            .map(|item| {
+                let bytes = item.record.get().len() + ITEM_OVERHEAD;
+                (Parcel { item, trace: trace.clone(), until }, bytes)
+            })
+            .collect();
+        let call = self.coalescer.call_many(tenant.clone(), parcels);
+        let outcome = match tokio::time::timeout_at(until, call).await {
+            Ok(outcome) => outcome.map_err(PublishError::from),
+            Err(_) => Err(PublishError::Unavailable("no answer in time".into())),
+        };
+        let label = outcome.as_ref().map_or_else(|error| error.code().code, |_| "answered");
+        metrics::counter!("flotilla_publish_events_total", "outcome" => label)
+            .increment(u64::try_from(count).unwrap_or(u64::MAX));
+        outcome
+    }
+
+    /// Publishes a change or an erasure; its envelope's id is the operation id.
+    pub async fn change(
+        &self,
+        tenant: &Tenant,
+        message: &IndexMessage,
+        trace: &Trace,
+    ) -> Result<EnvelopeId, PublishError> {
+        let id = wire::new_envelope_id(self.clock.now());
+        let outgoing = wire::outgoing(id, tenant, message, trace, self.clock.now())
+            .map_err(|error| PublishError::Unavailable(error.to_string()))?;
+        self.sender.send(outgoing).await?;
+        Ok(id)
+    }
+
+    /// Bytes admitted and not answered.
+    pub fn pending_bytes(&self) -> usize {
+        self.coalescer.pending_bytes()
+    }
+
+    /// Refuses new events and returns when every one taken has its outcome.
+    pub async fn close(&self) {
+        self.coalescer.close().await;
+        self.sender.close().await;
+    }
+}
+
+/// Sends one batch of a tenant as one message.
+async fn send_parcels(
+    sender: Sender,
+    clock: Arc<dyn Clock>,
+    tenant: Tenant,
+    parcels: Vec<Parcel>,
+) -> Vec<Outcome> {
+    let now = Instant::now();
+    let in_time: Vec<bool> = parcels.iter().map(|parcel| parcel.until > now).collect();
+    let sent = send_in_time(sender, clock, tenant, parcels, now).await;
+    in_time
+        .into_iter()
+        .map(|in_time| {
+            if in_time {
+                sent.clone()
+            } else {
+                Err(PublishError::Unavailable("the deadline passed in the buffer".into()))
+            }
+        })
+        .collect()
+}
+
+async fn send_in_time(
+    sender: Sender,
+    clock: Arc<dyn Clock>,
+    tenant: Tenant,
+    parcels: Vec<Parcel>,
+    now: Instant,
+) -> Outcome {
+    let mut live = parcels.into_iter().filter(|parcel| parcel.until > now).peekable();
+    // Many requests, one message: it carries the first one's ids, the log line names the message.
+    let Some(trace) = live.peek().map(|parcel| parcel.trace.clone()) else {
+        return Err(PublishError::Unavailable("the deadline passed in the buffer".into()));
+    };
+    let message = wire::bundle(live.map(|parcel| parcel.item).collect());
+    let id = wire::new_envelope_id(clock.now());
+    let outgoing = wire::outgoing(id, &tenant, &message, &trace, clock.now())
+        .map_err(|error| PublishError::Unavailable(error.to_string()))?;
+    metrics::histogram!("flotilla_publish_message_bytes").record(wire::as_f64(outgoing.size()));
+    match sender.send(outgoing).await {
+        Ok(()) => Ok(id),
+        Err(error) => {
+            tracing::warn!(%error, envelope_id = %id, "message not accepted by the queue");
+            Err(error.into())
+        }
+    }
+}

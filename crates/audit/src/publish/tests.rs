@@ -1,0 +1,1 @@
+//! Publishing against drivers that are slow, fail, or drop the answer.
