@@ -1,1 +1,169 @@
-//! scheduler
+//! Everything that time starts: today the partitions of the coming days and the ageing of small
+//! tables. Any number of schedulers may run; the one that holds the lease in PostgreSQL works, the
+//! others wait to follow it.
+//!
+//! What it never does: delete a log, drop a partition, or do work that would not be harmless twice
+//! (a holder that slept past its term may still be finishing something).
+
+pub mod config;
+pub mod duties;
+pub mod events;
+pub mod supply;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chassis::{App, BuildError, Context, Ended};
+use chrono::{DateTime, Utc};
+use database::leader::{self, Lease};
+use database::{Database, Role};
+use queue_core::Clock;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+pub use config::SchedulerConfig;
+
+use crate::duties::Duties;
+use crate::events::{LeaseCallFailed, LeaseGained, LeaseLost};
+use crate::supply::PartitionSupply;
+
+/// The lease all schedulers of a database compete for.
+pub const LEASE: &str = "scheduler";
+/// How long giving the lease back may hold up the end of the process; its term ends anyway.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+
+/// One scheduler.
+#[derive(Debug)]
+pub struct Scheduler {
+    database: Database,
+    config: SchedulerConfig,
+    holder: String,
+    state: Arc<State>,
+}
+
+/// What `/status` shows.
+#[derive(Debug, Default)]
+pub(crate) struct State(Mutex<Snapshot>);
+
+/// What a scheduler is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// Whether it holds the lease.
+    pub leading: bool,
+    /// The lease's epoch while it does.
+    pub epoch: Option<i64>,
+    /// When each duty last ended well, by this process.
+    pub partitions_at: Option<DateTime<Utc>>,
+    /// As above.
+    pub ageing_at: Option<DateTime<Utc>>,
+}
+
+impl State {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl App for Scheduler {
+    const NAME: &'static str = "scheduler";
+    const ABOUT: &'static str =
+        "Makes partitions ahead of time and ages out small tables; one is active at a time.";
+    type Config = SchedulerConfig;
+
+    async fn build(config: Self::Config, context: &Context) -> Result<Self, BuildError> {
+        let database =
+            Database::connect(&config.database, Role::Worker).map_err(BuildError::failed)?;
+        let scheduler = Self {
+            holder: format!("{}-{:016x}", std::process::id(), rand::random::<u64>()),
+            state: Arc::default(),
+            config,
+            database: database.clone(),
+        };
+        context.readiness().register(Arc::new(database.clone()));
+        context.readiness().register(Arc::new(PartitionSupply::new(database, context.clock())));
+        let state = scheduler.state.clone();
+        context.status().register("scheduler", move || serde_json::json!(state.snapshot()));
+        Ok(scheduler)
+    }
+
+    async fn run(self, context: Context, drain: CancellationToken) -> Result<Ended, BuildError> {
+        self.until(context.clock(), drain).await;
+        Ok(Ended::Drained)
+    }
+}
+
+impl Scheduler {
+    /// Competes for the lease and works while it holds it, until `drain`.
+    async fn until(&self, clock: Arc<dyn Clock>, drain: CancellationToken) {
+        while !drain.is_cancelled() {
+            let wait = tokio::select! {
+                () = drain.cancelled() => return,
+                lease = self.acquire() => match lease {
+                    Some(lease) => {
+                        self.lead(lease, &clock, &drain).await;
+                        Duration::ZERO
+                    }
+                    None => self.config.lease() / 3,
+                },
+            };
+            tokio::select! {
+                () = drain.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn acquire(&self) -> Option<Lease> {
+        let pool = self.database.pool();
+        match leader::acquire(pool, LEASE, &self.holder, self.config.lease()).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                LeaseCallFailed { doing: "take", error: &error }.emit();
+                None
+            }
+        }
+    }
+
+    /// Works until the lease is lost or the process drains.
+    async fn lead(&self, lease: Lease, clock: &Arc<dyn Clock>, drain: &CancellationToken) {
+        LeaseGained { epoch: lease.epoch }.emit();
+        self.state.change(|now| (now.leading, now.epoch) = (true, Some(lease.epoch)));
+        let mut duties = Duties::new(self.database.clone(), clock.clone(), self.state.clone());
+        let lost = tokio::select! {
+            () = duties.perform(Duration::from_secs(self.config.scheduler_interval_secs)) => false,
+            () = self.keep(&lease) => true,
+            () = drain.cancelled() => false,
+        };
+        self.state.change(|now| (now.leading, now.epoch) = (false, None));
+        LeaseLost { epoch: lease.epoch, to_another: lost }.emit();
+        if !lost {
+            // A failure leaves the lease to its term.
+            tokio::time::timeout(RELEASE_LIMIT, lease.release(self.database.pool())).await.ok();
+        }
+    }
+
+    /// Renews the lease; returns when it is lost, or may be since nobody could be asked for its
+    /// whole term.
+    async fn keep(&self, lease: &Lease) {
+        let mut held_until = tokio::time::Instant::now() + lease.ttl;
+        loop {
+            tokio::time::sleep(lease.ttl / 3).await;
+            // The new term runs from the server's answer, so at least from our asking.
+            let asked = tokio::time::Instant::now();
+            let renewal = tokio::time::timeout_at(held_until, lease.renew(self.database.pool()));
+            match renewal.await {
+                Ok(Ok(true)) => held_until = asked + lease.ttl,
+                Ok(Ok(false)) => return,
+                Ok(Err(error)) => LeaseCallFailed { doing: "renew", error: &error }.emit(),
+                Err(_elapsed) => {}
+            }
+            if tokio::time::Instant::now() >= held_until {
+                return;
+            }
+        }
+    }
+}

@@ -1,3 +1,5 @@
-//! scheduler
+//! Starts what time starts.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    chassis::serve_main::<scheduler::Scheduler>()
+}

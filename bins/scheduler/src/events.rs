@@ -1,0 +1,121 @@
+//! Every event of the scheduler: one struct each, whose `emit` writes the log line and the metric.
+
+use database::partitions::Remaining;
+use database::{ageing, sqlx};
+use metrics::{counter, gauge};
+use tracing::{debug, error, info, warn};
+
+/// 1 while this process holds the lease.
+pub const LEADING: &str = "flotilla_scheduler_leading";
+/// Days from now for which partitions are there, by `class`; alarm below 3.
+pub const PARTITION_DAYS: &str = "flotilla_partitions_remaining_days";
+/// Partitions that are ready and not yet in use, by `class`.
+pub const PARTITIONS: &str = "flotilla_partitions_remaining";
+/// Partitions made.
+pub const PARTITIONS_MADE_TOTAL: &str = "flotilla_partitions_made_total";
+/// Rows aged out, by `table`.
+pub const AGED_TOTAL: &str = "flotilla_aged_rows_total";
+/// Duties that failed, by `duty`.
+pub const DUTY_FAILURES_TOTAL: &str = "flotilla_scheduler_duty_failures_total";
+
+pub(crate) struct LeaseGained {
+    pub(crate) epoch: i64,
+}
+
+impl LeaseGained {
+    pub(crate) fn emit(&self) {
+        info!(epoch = self.epoch, "this scheduler is the active one");
+        gauge!(LEADING).set(1.0);
+    }
+}
+
+pub(crate) struct LeaseLost {
+    pub(crate) epoch: i64,
+    /// Or given back.
+    pub(crate) to_another: bool,
+}
+
+impl LeaseLost {
+    pub(crate) fn emit(&self) {
+        if self.to_another {
+            warn!(epoch = self.epoch, "the lease was lost; another scheduler may be active");
+        } else {
+            info!(epoch = self.epoch, "the lease is given back");
+        }
+        gauge!(LEADING).set(0.0);
+    }
+}
+
+pub(crate) struct LeaseCallFailed<'a> {
+    pub(crate) doing: &'static str,
+    pub(crate) error: &'a sqlx::Error,
+}
+
+impl LeaseCallFailed<'_> {
+    pub(crate) fn emit(&self) {
+        warn!(error = %self.error, "failed to {} the lease", self.doing);
+    }
+}
+
+pub(crate) struct PartitionsMade {
+    pub(crate) made: u64,
+}
+
+impl PartitionsMade {
+    pub(crate) fn emit(&self) {
+        if self.made > 0 {
+            info!(made = self.made, "made partitions");
+        }
+        counter!(PARTITIONS_MADE_TOTAL).increment(self.made);
+    }
+}
+
+pub(crate) struct PartitionsCounted<'a> {
+    pub(crate) remaining: &'a [Remaining],
+}
+
+impl PartitionsCounted<'_> {
+    pub(crate) fn emit(&self) {
+        for left in self.remaining {
+            let class = left.class.as_str();
+            gauge!(PARTITION_DAYS, "class" => class).set(f64::from(left.days));
+            gauge!(PARTITIONS, "class" => class).set(f64::from(left.partitions));
+            if left.alarming() {
+                error!(
+                    class,
+                    days = left.days,
+                    until = %left.until,
+                    "partitions of logs are running out: inserts will fail then; see why making them fails"
+                );
+            }
+        }
+    }
+}
+
+pub(crate) struct Aged {
+    pub(crate) aged: ageing::Aged,
+}
+
+impl Aged {
+    pub(crate) fn emit(&self) {
+        let ageing::Aged { ingest_keys, tombstones, attempts } = self.aged;
+        debug!(ingest_keys, tombstones, attempts, "aged out");
+        for (table, rows) in
+            [("ingest_keys", ingest_keys), ("tombstones", tombstones), ("attempts", attempts)]
+        {
+            counter!(AGED_TOTAL, "table" => table).increment(rows);
+        }
+    }
+}
+
+pub(crate) struct DutyFailed<'a> {
+    pub(crate) duty: &'static str,
+    pub(crate) error: &'a sqlx::Error,
+}
+
+impl DutyFailed<'_> {
+    pub(crate) fn emit(&self) {
+        warn!(duty = self.duty, error = %self.error, "a duty failed and is tried again");
+        counter!(DUTY_FAILURES_TOTAL, "duty" => self.duty).increment(1);
+    }
+}

@@ -1,0 +1,5 @@
+//! Schedulers against a real PostgreSQL: in this process with a clock of the test's own, and as
+//! processes that are killed.
+
+mod duties;
+mod takeover;
