@@ -48,9 +48,8 @@ impl Service for IndexWorker {
         }
         let database =
             Database::connect(&config.database, Role::Worker).map_err(BuildError::failed)?;
-        let search = sinks::search::open(&config.search, database.pool())
-            .await
-            .map_err(BuildError::failed)?;
+        let search =
+            sinks::search::open(&config.search, &database).await.map_err(BuildError::failed)?;
         let feed = Feed::open(&config.feed).map_err(BuildError::failed)?;
         let probes: Vec<Arc<dyn Probe>> =
             vec![Arc::new(database.clone()), search.clone(), Arc::new(feed.clone())];

@@ -1,0 +1,6 @@
+//! The index worker: what is stored, found and announced after messages in any order.
+
+mod converge;
+mod faults;
+mod ingest;
+mod legacy;

@@ -1,0 +1,174 @@
+//! What becomes of a message when a sink fails: infrastructure waits and counts nothing, and the
+//! work that was done before the failure is not undone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use audit::model::{Erased, Inserted, LogKey, NewErasure, NewLog, NewRevision, Revised, StoredLog};
+use audit::store::{LogStore, StoreError};
+use contracts::audit::IndexMessage;
+use contracts::errors::{DATABASE_UNAVAILABLE, LOG_MISSING, PUBSUB_UNAVAILABLE};
+use contracts::{LogId, Tenant};
+use database::DbErrorClass;
+use queue_core::{Attempt, ErrorClass, Failure};
+use sinks::search::Query;
+use sinks::{SinkError, SinkErrorKind};
+
+use crate::scene::{Scene, delete, first_attempt, header, log, tagged, tenant, update};
+
+/// Fails the first inserts in a given way.
+struct Failing {
+    inner: Arc<dyn LogStore>,
+    class: DbErrorClass,
+    failures: AtomicU32,
+}
+
+#[async_trait]
+impl LogStore for Failing {
+    async fn insert(&self, logs: &[NewLog]) -> Result<Inserted, StoreError> {
+        let left = self.failures.load(Ordering::SeqCst);
+        if left > 0 {
+            self.failures.store(left - 1, Ordering::SeqCst);
+            return Err(StoreError { class: self.class, message: "as told".into() });
+        }
+        self.inner.insert(logs).await
+    }
+
+    async fn fetch(&self, keys: &[LogKey]) -> Result<Vec<StoredLog>, StoreError> {
+        self.inner.fetch(keys).await
+    }
+
+    async fn revise(
+        &self,
+        tenant: &Tenant,
+        id: LogId,
+        revision: &NewRevision,
+    ) -> Result<Revised, StoreError> {
+        self.inner.revise(tenant, id, revision).await
+    }
+
+    async fn erase(&self, erasure: &NewErasure, audit: &[NewLog]) -> Result<Erased, StoreError> {
+        self.inner.erase(erasure, audit).await
+    }
+
+    async fn erased_among(&self, keys: &[(&Tenant, LogId)]) -> Result<Vec<usize>, StoreError> {
+        self.inner.erased_among(keys).await
+    }
+}
+
+async fn insert_fails_with(class: DbErrorClass) -> Failure {
+    let failing = |inner| Arc::new(Failing { inner, class, failures: AtomicU32::new(1) }) as _;
+    let scene = Scene::with(failing).await;
+    let acme = tenant("acme");
+    let message = || IndexMessage::Index(log(&acme, scene.now, 1).item);
+    let (header, attempt) = (header(&acme, scene.now), first_attempt(scene.now));
+    let failure = scene.worker.process(&header, message(), attempt).await.unwrap_err();
+    assert!(scene.stored(&acme).await.is_empty());
+    assert!(scene.feed.ids().is_empty());
+    scene.worker.process(&header, message(), attempt).await.unwrap();
+    assert_eq!(scene.stored(&acme).await.len(), 1);
+    failure
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_postgres_never_counts_against_the_message() {
+    let Failure::Retry(error) = insert_fails_with(DbErrorClass::Unavailable).await else {
+        panic!("a retry")
+    };
+    assert_eq!((error.code, error.class), (DATABASE_UNAVAILABLE, ErrorClass::Infrastructure));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_ours_counts() {
+    let Failure::Retry(error) = insert_fails_with(DbErrorClass::Fault).await else {
+        panic!("a retry")
+    };
+    assert_eq!(error.class, ErrorClass::Handling);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_redis_delays_the_settlement_and_loses_nothing() {
+    let scene = Scene::new().await;
+    let acme = tenant("acme");
+    let down = SinkError::new("redis", SinkErrorKind::Unavailable, "as told");
+    scene.feed.failures.lock().unwrap().push(down);
+    let given = log(&acme, scene.now, 1);
+    let message = || IndexMessage::Index(given.item.clone());
+    let (header, attempt) = (header(&acme, scene.now), first_attempt(scene.now));
+    let failure = scene.worker.process(&header, message(), attempt).await.unwrap_err();
+    let Failure::Retry(error) = failure else { panic!("{failure:?}") };
+    assert_eq!((error.code, error.class), (PUBSUB_UNAVAILABLE, ErrorClass::Infrastructure));
+    assert_eq!(scene.found(&acme, &Query::default()).await, [given.id], "searchable already");
+    assert!(scene.feed.ids().is_empty());
+
+    scene.worker.process(&header, message(), attempt).await.unwrap();
+    assert_eq!(scene.feed.ids(), [given.id], "announced when Redis is back");
+    assert_eq!(scene.stored(&acme).await, [given.id]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_before_its_log_is_snoozed_and_given_up_at_last() {
+    let scene = Scene::new().await;
+    let acme = tenant("acme");
+    let given = log(&acme, scene.now, 1);
+    let header = header(&acme, scene.now);
+    let message = || IndexMessage::Update(update(&given, Some(&["late"]), None));
+    let at = |receives| Attempt { failures: 0, receives, first_seen: scene.now };
+    let early = scene.worker.process(&header, message(), at(1)).await.unwrap_err();
+    assert!(matches!(early, Failure::Snooze(_)), "{early:?}");
+    let last = scene.worker.process(&header, message(), at(16)).await.unwrap_err();
+    let Failure::Reject(reason) = last else { panic!("{last:?}") };
+    assert_eq!(reason.code, LOG_MISSING);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_log_takes_no_change_and_does_not_come_back() {
+    let scene = Scene::new().await;
+    let acme = tenant("acme");
+    let given = log(&acme, scene.now, 1);
+    let attempt = first_attempt(scene.now);
+    let process = async |message| {
+        let header = header(&acme, scene.now);
+        scene.worker.process(&header, message, attempt).await.unwrap();
+    };
+    process(IndexMessage::Index(given.item.clone())).await;
+    process(delete(&given)).await;
+    scene.feed.announced.lock().unwrap().clear();
+    process(IndexMessage::Update(update(&given, Some(&["late"]), None))).await;
+    process(IndexMessage::Index(given.item.clone())).await;
+    assert!(!scene.stored(&acme).await.contains(&given.id));
+    assert!(scene.found(&acme, &tagged("late")).await.is_empty());
+    assert!(scene.feed.ids().is_empty(), "an erased log is not announced again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_written_after_the_erasure_is_taken_back() {
+    let scene = Scene::new().await;
+    let acme = tenant("acme");
+    let given = log(&acme, scene.now, 1);
+    let header_of = || header(&acme, scene.now);
+    let attempt = first_attempt(scene.now);
+    let index = IndexMessage::Index(given.item.clone());
+    scene.worker.process(&header_of(), index, attempt).await.unwrap();
+
+    // The erasure commits, then the worker dies before it reaches search.
+    let mut connection = scene.database.pool().acquire().await.unwrap();
+    let erasure = NewErasure {
+        tenant: acme.clone(),
+        id: given.id,
+        reason: "r".into(),
+        requester: serde_json::json!({}),
+        operation_id: contracts::EnvelopeId(uuid::Uuid::new_v4()),
+        recorded_at: scene.now,
+    };
+    let erased = audit::store::erase(&mut connection, &erasure, &[]).await.unwrap();
+    assert_eq!(erased.key.as_ref().map(|key| key.id), Some(given.id));
+    assert_eq!(scene.found(&acme, &Query::default()).await, [given.id], "search still has it");
+
+    // Its redelivery finds no row and still knows where the document is.
+    let again = audit::store::erase(&mut connection, &erasure, &[]).await.unwrap();
+    assert_eq!(again.key, erased.key);
+    scene.worker.process(&header_of(), delete(&given), attempt).await.unwrap();
+    assert!(!scene.found(&acme, &Query::default()).await.contains(&given.id));
+}

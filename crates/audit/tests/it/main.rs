@@ -1,0 +1,5 @@
+//! The audit subsystem against real parts: PostgreSQL, its full-text search, Redis.
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
+
+mod index;
+mod scene;

@@ -1,0 +1,174 @@
+//! What the index worker's tests stand on: a real database, a search engine, a feed that remembers,
+//! and messages made as the API makes them.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use audit::event::{self, EventLimits, Origin, Rules, Stamp};
+use audit::store::{LogStore, PostgresLogs};
+use audit::workers::index::{Announce, BatchLimits, IndexWorker, Parts};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use contracts::audit::{Delete, IndexMessage, LogItem, Requester, Update};
+use contracts::{EnvelopeId, Header, LogId, RetentionClass, Tenant};
+use database::{Database, Role};
+use queue_core::{Attempt, Clock, MemoryAttempts, SystemClock};
+use sinks::SinkError;
+use sinks::pubsub::FeedEvent;
+use sinks::search::{Query, SearchConfig, SharedSearch};
+use testkit::TestDatabase;
+use uuid::Uuid;
+
+/// Remembers what was announced; fails as often as it is told.
+#[derive(Debug, Default)]
+pub(crate) struct Feed {
+    pub(crate) announced: Mutex<Vec<FeedEvent>>,
+    pub(crate) failures: Mutex<Vec<SinkError>>,
+}
+
+#[async_trait]
+impl Announce for Feed {
+    async fn announce(&self, events: &[FeedEvent]) -> Result<(), SinkError> {
+        if let Some(error) = self.failures.lock().unwrap().pop() {
+            return Err(error);
+        }
+        self.announced.lock().unwrap().extend_from_slice(events);
+        Ok(())
+    }
+}
+
+impl Feed {
+    pub(crate) fn ids(&self) -> Vec<LogId> {
+        self.announced.lock().unwrap().iter().map(|event| event.id).collect()
+    }
+}
+
+/// A worker on a database of its own.
+pub(crate) struct Scene {
+    pub(crate) database: Database,
+    pub(crate) search: SharedSearch,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) worker: Arc<IndexWorker>,
+    pub(crate) now: DateTime<Utc>,
+    _cluster: TestDatabase,
+}
+
+impl Scene {
+    pub(crate) async fn new() -> Self {
+        Self::with(|store| store).await
+    }
+
+    /// A scene whose store is wrapped, to fail on command.
+    pub(crate) async fn with(wrap: impl FnOnce(Arc<dyn LogStore>) -> Arc<dyn LogStore>) -> Self {
+        let cluster = TestDatabase::new().await;
+        let database = cluster.connect(Role::Worker);
+        let search = sinks::search::open(&SearchConfig::postgres(), &database).await.unwrap();
+        let feed = Arc::new(Feed::default());
+        let clock = Arc::new(SystemClock);
+        let worker = IndexWorker::new(Parts {
+            store: wrap(Arc::new(PostgresLogs::new(database.clone()))),
+            search: Arc::clone(&search),
+            feed: Arc::clone(&feed) as Arc<dyn Announce>,
+            attempts: Arc::new(MemoryAttempts::default()),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            probes: Vec::new(),
+            limits: BatchLimits::default(),
+            legacy_tenants: vec!["legacy-shop".parse().unwrap()],
+        });
+        let now = clock.now().duration_trunc(TimeDelta::milliseconds(1)).unwrap();
+        Self { database, search, feed, worker: Arc::new(worker), now, _cluster: cluster }
+    }
+
+    /// Ids that a query finds, newest first.
+    pub(crate) async fn found(&self, tenant: &Tenant, query: &Query) -> Vec<LogId> {
+        let page = self.search.search(tenant, query, 100, None).await.unwrap();
+        page.hits.into_iter().map(|hit| hit.id).collect()
+    }
+
+    /// Ids of the tenant's stored logs, oldest first.
+    pub(crate) async fn stored(&self, tenant: &Tenant) -> Vec<LogId> {
+        sqlx::query_scalar::<_, Uuid>(
+            "SELECT id FROM logs WHERE tenant = $1 ORDER BY recorded_at, id",
+        )
+        .bind(tenant.as_str())
+        .fetch_all(self.database.pool())
+        .await
+        .unwrap()
+        .into_iter()
+        .map(LogId)
+        .collect()
+    }
+}
+
+/// A log that can be made into messages.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    pub(crate) id: LogId,
+    pub(crate) recorded_at: DateTime<Utc>,
+    pub(crate) item: LogItem,
+}
+
+/// The `n`th log of a tenant, recorded `n` milliseconds after `at`.
+pub(crate) fn log(tenant: &Tenant, at: DateTime<Utc>, n: u8) -> Given {
+    log_of(tenant, at, n, RetentionClass::Days30)
+}
+
+pub(crate) fn log_of(tenant: &Tenant, at: DateTime<Utc>, n: u8, class: RetentionClass) -> Given {
+    let recorded_at = at + TimeDelta::milliseconds(n.into());
+    let id = LogId(contracts::ids::uuid_v7_at(recorded_at, [n; 10]));
+    let text = format!(
+        r#"{{"actor":{{"type":"user","id":"user-{n}"}},"action":"thing.done","targets":[{{"type":"thing","id":"t\"{n}"}}],"outcome":"success","metadata":{{"n":{n},"big":1e999999}}}}"#
+    );
+    let rules = Rules::at(recorded_at, EventLimits::default(), false);
+    let event = event::validate_text(&text, &rules).unwrap();
+    let stamp = Stamp { id, tenant: tenant.clone(), recorded_at, class };
+    let source = Origin { key_id: "k1".into(), ip: None, user_agent: None };
+    let record = event::record_bytes(&stamp, &source, &event).unwrap();
+    let item = LogItem { salt: hex::encode([n; 16]), record };
+    Given { id, recorded_at, item }
+}
+
+pub(crate) fn header(tenant: &Tenant, at: DateTime<Utc>) -> Header {
+    Header {
+        v: 1,
+        kind: "INDEX".into(),
+        id: EnvelopeId(Uuid::new_v4()),
+        tenant: tenant.clone(),
+        recorded_at: at,
+        correlation_id: "test".into(),
+        causation_id: None,
+        hops: 0,
+        key: None,
+        revision: None,
+    }
+}
+
+pub(crate) fn update(given: &Given, tags: Option<&[&str]>, annotation: Option<&str>) -> Update {
+    Update {
+        log_id: given.id,
+        tags: tags.map(|tags| tags.iter().map(|tag| (*tag).to_owned()).collect()),
+        annotation: annotation.map(ToOwned::to_owned),
+        requester: Requester { key_id: "k1".into(), ip: None },
+        recorded_at: given.recorded_at + TimeDelta::seconds(1),
+    }
+}
+
+pub(crate) fn delete(given: &Given) -> IndexMessage {
+    IndexMessage::Delete(Delete {
+        log_id: given.id,
+        reason: "asked for".into(),
+        requester: Requester { key_id: "k1".into(), ip: None },
+        recorded_at: given.recorded_at + TimeDelta::seconds(2),
+    })
+}
+
+pub(crate) fn first_attempt(at: DateTime<Utc>) -> Attempt {
+    Attempt { failures: 0, receives: 1, first_seen: at }
+}
+
+pub(crate) fn tenant(name: &str) -> Tenant {
+    name.parse().unwrap()
+}
+
+pub(crate) fn tagged(tag: &str) -> Query {
+    Query { tags: vec![tag.to_owned()], ..Query::default() }
+}
