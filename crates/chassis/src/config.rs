@@ -13,7 +13,6 @@ use std::path::PathBuf;
 
 use clap::builder::{Resettable, ValueParser};
 use clap::error::ErrorKind;
-use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 pub use environment::Environment;
@@ -82,14 +81,18 @@ impl Definition {
         environment: &Environment,
     ) -> Result<ArgMatches, ConfigError> {
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-        let typed = relaxed(self.command.clone())
-            .try_get_matches_from(&args)
-            .map_err(|error| self.usage(&args, &error))?;
+        // What options need of each other shows only when the variables are there, too.
+        match relaxed(self.command.clone()).try_get_matches_from(&args) {
+            Err(error) if error.kind() != ErrorKind::MissingRequiredArgument => {
+                return Err(self.usage(&args, &error));
+            }
+            _ => {}
+        }
         let mut sources = HashMap::new();
         let mut problems = Vec::new();
         let mut line: Vec<OsString> = args.first().cloned().into_iter().collect();
         for arg in self.command.get_arguments() {
-            if typed.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine) {
+            if is_typed(arg, &args) {
                 sources.insert(arg.get_id().clone(), Source::CommandLine);
                 continue;
             }
@@ -124,11 +127,16 @@ impl Definition {
             if found.is_empty() {
                 return Err(ConfigError::Usage(error.to_string()));
             }
+            let known = problems.len();
             for (id, problem) in found {
                 command = command.mut_arg(id, |arg| anything(arg.required(false)));
                 if problems.iter().all(|known| known.option != problem.option) {
                     problems.push(problem);
                 }
+            }
+            // What one option needs of another cannot be taken out of the way.
+            if problems.len() == known {
+                return Err(ConfigError::Invalid(problems));
             }
         }
     }
@@ -164,6 +172,19 @@ pub fn parse<C: clap::Args>(
     let words = std::iter::once(OsString::from(name)).chain(args.into_iter().map(Into::into));
     let matches = definition.read(words, environment)?;
     C::from_arg_matches(&matches).map_err(|error| ConfigError::Usage(error.to_string()))
+}
+
+/// Whether the command line names the option. Such an option takes no value from its variable.
+fn is_typed(arg: &Arg, args: &[OsString]) -> bool {
+    let long = arg.get_long().map(|long| format!("--{long}"));
+    let short = arg.get_short().map(|short| format!("-{short}"));
+    let names = |word: &OsString| {
+        let Some(word) = word.to_str() else { return false };
+        let flag = word.split_once('=').map_or(word, |(flag, _)| flag);
+        long.as_deref() == Some(flag)
+            || short.as_ref().is_some_and(|s| word.starts_with(s.as_str()))
+    };
+    args.iter().skip(1).take_while(|word| *word != "--").any(names)
 }
 
 fn without_variable(arg: Arg) -> Arg {

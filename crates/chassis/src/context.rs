@@ -19,12 +19,12 @@ const BACKGROUND_END: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Context {
     inner: Arc<Inner>,
+    drain_budget: Duration,
 }
 
 struct Inner {
     name: &'static str,
     version: &'static str,
-    drain_budget: Duration,
     clock: Arc<dyn Clock>,
     readiness: Readiness,
     status: Status,
@@ -47,10 +47,10 @@ impl Context {
     ) -> Self {
         let status = Status::new(name, version, clock.now());
         Self {
+            drain_budget,
             inner: Arc::new(Inner {
                 name,
                 version,
-                drain_budget,
                 clock,
                 readiness: Readiness::default(),
                 status,
@@ -72,7 +72,13 @@ impl Context {
 
     /// How long a drain may take.
     pub fn drain_budget(&self) -> Duration {
-        self.inner.drain_budget
+        self.drain_budget
+    }
+
+    /// The same process, for a part that has to drain in less.
+    #[must_use]
+    pub fn within(&self, drain_budget: Duration) -> Self {
+        Self { inner: Arc::clone(&self.inner), drain_budget: drain_budget.min(self.drain_budget) }
     }
 
     /// Where "now" comes from.

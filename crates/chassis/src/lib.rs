@@ -36,7 +36,7 @@ pub use exit::Exit;
 pub use process::main;
 pub use readiness::{Check, Readiness, Report};
 pub use secret::Secret;
-pub use serve::{App, app_command, serve_main};
+pub use serve::{App, app_command, serve_args, serve_main};
 pub use service::{Broker, BuildError, Companion, Roles, Service};
 pub use signals::{Signals, StopNow};
 pub use status::Status;

@@ -27,7 +27,9 @@ const RUNTIME_END: Duration = Duration::from_millis(500);
 pub fn main<R: Roles, B: Broker>() -> ExitCode {
     let command = worker::worker_command::<R, B>();
     let name = <R::Lead as queue_core::Worker>::NAME;
-    run(name, command, worker::Options::<R, B>::from_matches, worker::run_process::<R, B>)
+    let arguments = std::env::args_os().collect();
+    let parse = worker::Options::<R, B>::from_matches;
+    run(name, command, arguments, parse, worker::run_process::<R, B>)
 }
 
 /// A process's parsed options.
@@ -42,6 +44,7 @@ pub(crate) trait Options {
 pub(crate) fn run<O, F>(
     name: &'static str,
     command: Command,
+    arguments: Vec<OsString>,
     parse: impl FnOnce(&clap::ArgMatches) -> Result<O, clap::Error>,
     body: impl FnOnce(O, Context, CancellationToken) -> F,
 ) -> ExitCode
@@ -49,7 +52,6 @@ where
     O: Options,
     F: Future<Output = Result<Ended, BuildError>>,
 {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
     if arguments.iter().any(|word| word == "--describe") {
         let definition = Definition::new(command);
         say(&mut std::io::stdout(), &format!("{}\n", describe_json(definition.command())));

@@ -1,6 +1,7 @@
 //! Processes that are no worker: the API, the scheduler, `fleet`. The same life as a worker's,
 //! without an engine.
 
+use std::ffi::OsString;
 use std::fmt::Debug;
 use std::future::Future;
 use std::process::ExitCode;
@@ -23,6 +24,11 @@ pub trait App: Sized + Send + 'static {
     const ABOUT: &'static str;
     /// Its options; the common ones are added. See [`crate::Service::Config`] about secrets.
     type Config: clap::Args + Clone + Debug + Send + Sync + 'static;
+
+    /// Last changes to the command, e.g. other defaults of common options.
+    fn command(command: Command) -> Command {
+        command
+    }
 
     /// Checks what one option alone cannot show. Never does IO.
     fn check(_config: &Self::Config) -> Vec<Problem> {
@@ -47,12 +53,19 @@ pub trait App: Sized + Send + 'static {
 /// The command of an app, for help, completions and docs.
 pub fn app_command<A: App>() -> Command {
     let command = Command::new(A::NAME).about(A::ABOUT).version(env!("CARGO_PKG_VERSION"));
-    CommonArgs::augment_args(A::Config::augment_args(command))
+    A::command(CommonArgs::augment_args(A::Config::augment_args(command)))
 }
 
 /// The whole `main` of an app.
 pub fn serve_main<A: App>() -> ExitCode {
-    process::run(A::NAME, app_command::<A>(), AppOptions::<A>::from_matches, run_app::<A>)
+    serve_args::<A>(std::env::args_os().collect())
+}
+
+/// As [`serve_main`], for a binary with several commands: `arguments` are the program's name and
+/// what follows the command's name.
+pub fn serve_args<A: App>(arguments: Vec<OsString>) -> ExitCode {
+    let parse = AppOptions::<A>::from_matches;
+    process::run(A::NAME, app_command::<A>(), arguments, parse, run_app::<A>)
 }
 
 struct AppOptions<A: App> {

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use clap::{Arg, Args, Command, FromArgMatches};
 use contracts::{Message, QueueSpec};
 use queue_core::engine::{Engine, EngineConfig, InvalidConfig, Ports};
-use queue_core::{AttemptStore, Driver, Worker};
+use queue_core::{AttemptStore, Driver, Probe, Worker};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::CommonArgs;
@@ -118,6 +119,8 @@ impl Lane {
         for probe in worker.probes() {
             self.context.readiness().register(probe);
         }
+        let probe = QueueProbe { name: self.spec.key, queue: Arc::clone(&self.queue) };
+        self.context.readiness().register(Arc::new(probe));
         let ports = Ports {
             queue: self.queue,
             dead_letters: self.dead_letters,
@@ -136,6 +139,23 @@ impl Lane {
             None if report.within_budget => Ok(Ended::Drained),
             None => Ok(Ended::BudgetExceeded),
         }
+    }
+}
+
+/// Whether a queue answers.
+struct QueueProbe {
+    name: &'static str,
+    queue: Arc<dyn Driver>,
+}
+
+#[async_trait]
+impl Probe for QueueProbe {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn probe(&self) -> Result<(), String> {
+        self.queue.attributes().await.map(|_| ()).map_err(|error| error.to_string())
     }
 }
 

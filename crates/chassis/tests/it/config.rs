@@ -28,6 +28,10 @@ struct Sample {
     /// A switch
     #[arg(long, env = "SAMPLE_DRY")]
     sample_dry: bool,
+
+    /// Only together with names
+    #[arg(long, env = "SAMPLE_EXTRA", requires = "sample_names")]
+    sample_extra: Option<String>,
 }
 
 fn url(text: &str) -> Result<Secret, String> {
@@ -183,5 +187,14 @@ fn options_describe_themselves() {
     let json = describe_json(definition.command());
     assert_eq!(json["options"][1]["env"], "SAMPLE_PORT");
     assert_eq!(json["options"][1]["default"], "3000");
-    assert_eq!(json["options"].as_array().unwrap().len(), 5);
+    assert_eq!(json["options"].as_array().unwrap().len(), 6);
+}
+
+#[test]
+fn an_option_may_need_another_that_is_a_variable() {
+    let variables = [("SAMPLE_URL", URL), ("SAMPLE_NAMES", "a")];
+    let both = read(&["--sample-extra=x"], &variables).unwrap();
+    assert_eq!(both.sample_extra.as_deref(), Some("x"));
+    let alone = problems(&["--sample-extra=x"], &[("SAMPLE_URL", URL)]);
+    assert_eq!(alone[0].option, "SAMPLE_NAMES");
 }
