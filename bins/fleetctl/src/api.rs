@@ -72,6 +72,17 @@ impl Api {
         Ok(self.client.request(method, url).header("authorization", self.bearer()?))
     }
 
+    /// The URL of a WebSocket with its query.
+    pub(crate) fn web_socket(
+        &self,
+        path: &str,
+        query: &[(String, String)],
+    ) -> Result<String, Failure> {
+        let request = self.client.get(format!("{}{path}", self.base)).query(query).build();
+        let url = request.map_err(|error| Failure::config(error.without_url()))?.url().to_string();
+        Ok(url.replacen("http", "ws", 1))
+    }
+
     /// Whether the API answers at all; needs no key.
     pub(crate) async fn healthy(&self) -> Result<(), Failure> {
         let url = format!("{}/healthz", self.base);
@@ -143,6 +154,12 @@ pub(crate) async fn read(answer: Response) -> Result<Value, Failure> {
     let body = answer.bytes().await.map_err(|error| {
         Failure::unavailable(format!("the answer broke off: {}", error.without_url()))
     })?;
+    // A bulk answer tells about each event, also when every one was refused.
+    let per_event = status == StatusCode::UNPROCESSABLE_ENTITY;
+    let value: Option<Value> = per_event.then(|| serde_json::from_slice(&body).ok()).flatten();
+    if let Some(value) = value.filter(|value| value["results"].is_array()) {
+        return Ok(value);
+    }
     if status.is_success() {
         return serde_json::from_slice(&body)
             .map_err(|error| Failure::new(format!("the API answered no JSON: {error}")));
@@ -151,7 +168,7 @@ pub(crate) async fn read(answer: Response) -> Result<Value, Failure> {
 }
 
 /// An RFC 9457 document as a failure with the registry's hint.
-fn problem(status: StatusCode, body: &[u8]) -> Failure {
+pub(crate) fn problem(status: StatusCode, body: &[u8]) -> Failure {
     let document: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |key: &str| document[key].as_str().unwrap_or_default();
     let mut message = format!("{status}: {} {}", text("title"), text("detail"));

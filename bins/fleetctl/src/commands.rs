@@ -8,6 +8,10 @@ mod import;
 mod keys;
 mod migrate;
 mod queues;
+mod rebuild;
+mod reconcile;
+mod search;
+mod tail;
 mod tenants;
 
 use clap::Subcommand;
@@ -21,8 +25,14 @@ use crate::settings::Settings;
 pub(crate) enum Command {
     /// Check every dependency and say what to do
     Doctor(doctor::Doctor),
+    /// Find logs; `search rebuild` builds the index anew
+    Search(search::Search),
+    /// Follow logs as they arrive
+    Tail(tail::Tail),
     /// What waits on each queue: depth, age, in flight
     Queues(queues::Queues),
+    /// Whether everything accepted is stored once and searchable
+    Reconcile(reconcile::Reconcile),
     /// Dead letters: list, show, redrive, purge
     #[command(subcommand, after_help = dlq::EXAMPLES)]
     Dlq(dlq::Dlq),
@@ -54,9 +64,15 @@ pub(crate) async fn run(
         Command::Tenants(command) => command.run(settings, output).await,
         Command::Import(command) => command.run(settings, output).await,
         Command::Queues(command) => command.run(settings, output).await,
+        Command::Reconcile(command) => command.run(settings, output).await,
+        Command::Search(command) => command.run(settings, output).await,
+        Command::Tail(command) => command.run(settings, output).await,
         Command::Dlq(command) => command.run(settings, output).await,
         Command::Migrate(command) => command.run(settings, output).await,
         Command::Healthcheck(command) => command.run(output).await,
-        Command::Completions(command) => command.run(),
+        Command::Completions(command) => {
+            command.run();
+            Ok(())
+        }
     }
 }

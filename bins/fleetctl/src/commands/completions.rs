@@ -3,8 +3,6 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use crate::failure::Failure;
-
 /// Example: `fleetctl completions bash > /etc/bash_completion.d/fleetctl`
 #[derive(Args)]
 #[command(
@@ -16,10 +14,9 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut crate::Cli::command(), "fleetctl", &mut script);
         crate::output::line(String::from_utf8_lossy(&script).trim_end());
-        Ok(())
     }
 }

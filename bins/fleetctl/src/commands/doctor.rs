@@ -2,14 +2,16 @@
 //! fails. It changes nothing.
 
 use clap::Args;
+use contracts::QueueSpec;
 use database::Role;
 use database::partitions::Remaining;
 use queue_core::Probe;
+use queue_core::driver::QueueAttributes;
 use serde::Serialize;
 
 use crate::failure::{Failure, UNAVAILABLE};
 use crate::output::Output;
-use crate::settings::Settings;
+use crate::settings::{PATIENCE, Settings};
 
 /// Checks everything the services need.
 #[derive(Args)]
@@ -41,6 +43,9 @@ impl Finding {
 impl Doctor {
     pub(crate) async fn run(self, settings: &Settings, output: &Output) -> Result<(), Failure> {
         let mut findings = postgres(settings).await;
+        findings.push(search(settings).await);
+        findings.push(redis(settings).await);
+        findings.extend(queues(settings).await);
         findings.push(api(settings).await);
         output.rows(&findings, &["", "WHAT", "FOUND"], |finding| {
             let mark = if finding.ok { "ok" } else { "BAD" };
@@ -88,6 +93,79 @@ async fn partitions(database: &database::Database) -> Finding {
             if alarming { Finding::bad(what, found, hint) } else { Finding::good(what, found) }
         }
     }
+}
+
+async fn search(settings: &Settings) -> Finding {
+    let what = if settings.has("OPENSEARCH_URL") { "OpenSearch" } else { "search in PostgreSQL" };
+    let hint = "check OPENSEARCH_URL and the cluster; unset it to search in PostgreSQL";
+    let opened = async {
+        let database = settings.database(Role::Worker)?;
+        let config = settings.read::<sinks::search::SearchConfig>()?;
+        sinks::search::open(&config, &database).await.map_err(Failure::new)
+    };
+    match opened.await {
+        Err(failure) => Finding::bad(what, failure.message, hint),
+        Ok(search) => probed(what, &*search, hint).await,
+    }
+}
+
+async fn redis(settings: &Settings) -> Finding {
+    let hint = "check REDIS_URL and the server; without it the live tail polls the database";
+    let opened = settings
+        .read::<sinks::pubsub::FeedConfig>()
+        .and_then(|config| sinks::pubsub::Feed::open(&config).map_err(Failure::new));
+    match opened {
+        Err(failure) => Finding::bad("Redis", failure.message, hint),
+        Ok(feed) => probed("Redis", &feed, hint).await,
+    }
+}
+
+async fn probed<P: Probe + ?Sized>(what: &str, sink: &P, hint: &str) -> Finding {
+    match tokio::time::timeout(PATIENCE, sink.probe()).await {
+        Err(_) => Finding::bad(what, "no answer in time", hint),
+        Ok(Err(reason)) => Finding::bad(what, reason, hint),
+        Ok(Ok(())) => Finding::good(what, "answers"),
+    }
+}
+
+/// Every queue whose worker exists: there, with the catalogue's dead-letter queue behind it.
+async fn queues(settings: &Settings) -> Vec<Finding> {
+    let hint = "check AWS_REGION, AWS_ENDPOINT_URL and the credentials; Terraform or localstack/ makes the queues";
+    let sqs = match settings.sqs().await {
+        Ok(sqs) => sqs,
+        Err(failure) => return vec![Finding::bad("SQS", failure.message, hint)],
+    };
+    let mut findings = Vec::new();
+    for spec in contracts::catalogue::QUEUES {
+        let what = format!("queue {}", spec.key);
+        let asked = async {
+            let queue = settings.queue(&sqs, spec).await?;
+            let attributes = queue.queue.attributes().await.map_err(|e| Failure::sqs(&e))?;
+            queue.dead_letters.attributes().await.map_err(|e| Failure::sqs(&e))?;
+            Ok::<_, Failure>(attributes)
+        };
+        findings.push(match asked.await {
+            Err(failure) => Finding::bad(what, failure.message, hint),
+            Ok(attributes) => judged(what, spec, &attributes),
+        });
+    }
+    findings
+}
+
+/// The figures that lose messages when they are wrong.
+fn judged(what: String, spec: &QueueSpec, attributes: &QueueAttributes) -> Finding {
+    let hint = "bring the queue to docs/QUEUES.md: with Terraform, or by making it anew";
+    let dead_letters = attributes.dead_letter_arn.as_deref().unwrap_or_default();
+    if !dead_letters.ends_with(spec.dlq) {
+        return Finding::bad(what, format!("does not redrive into {}", spec.dlq), hint);
+    }
+    if attributes.receives_max.is_some_and(|receives| receives <= spec.failures_max) {
+        let receives = attributes.receives_max.unwrap_or_default();
+        let found = format!("redrives after {receives} receives, which are no failures");
+        return Finding::bad(what, found, hint);
+    }
+    let depth = attributes.depth;
+    Finding::good(what, format!("{} waiting, {} in flight", depth.visible, depth.in_flight))
 }
 
 async fn api(settings: &Settings) -> Finding {

@@ -126,7 +126,7 @@ impl Import {
         let source = self.open()?;
         let state = State::load(self.state.as_deref(), &source.name)?;
         if self.dry_run {
-            return self.count(source, &state, output);
+            return count(source, &state, output);
         }
         let api = settings.api()?;
         api.bearer()?;
@@ -157,25 +157,6 @@ impl Import {
         }
     }
 
-    fn count(&self, source: Source, state: &State, output: &Output) -> Result<(), Failure> {
-        let (mut events, mut bytes, mut first) = (0_u64, 0_u64, None);
-        for item in source.items {
-            let event = item?.event;
-            bytes += event.to_string().len() as u64;
-            events += 1;
-            first.get_or_insert(event);
-        }
-        let left = events.saturating_sub(state.done);
-        let value = serde_json::json!({
-            "events": events, "bytes": bytes, "already_done": state.done, "first": first,
-        });
-        output.value(&value, || {
-            let first = first.map_or_else(String::new, |event| short(&event.to_string(), 200));
-            format!("{events} events, {bytes} bytes; {left} would be sent\nfirst: {first}")
-        });
-        Ok(())
-    }
-
     async fn send(
         &self,
         source: Source,
@@ -185,7 +166,7 @@ impl Import {
     ) -> Result<Summary, Failure> {
         let mut receipts = self.receipts.as_deref().map(append).transpose()?;
         let mut summary = Summary { skipped: state.done, ..Summary::default() };
-        let (skip, size) = (state.done, self.batch as usize);
+        let (skip, size) = (state.done, u64::from(self.batch));
         let (give, take) = mpsc::channel(BATCHES_AHEAD);
         // Reading blocks (files, a pipe), so it has a thread of its own; it ends with the channel.
         let reader =
@@ -209,6 +190,26 @@ impl Import {
         reader.await.map_err(Failure::new)??;
         Ok(summary)
     }
+}
+
+/// Reads everything and sends nothing.
+fn count(source: Source, state: &State, output: &Output) -> Result<(), Failure> {
+    let (mut events, mut bytes, mut first) = (0_u64, 0_u64, None);
+    for item in source.items {
+        let event = item?.event;
+        bytes += event.to_string().len() as u64;
+        events += 1;
+        first.get_or_insert(event);
+    }
+    let left = events.saturating_sub(state.done);
+    let value = serde_json::json!({
+        "events": events, "bytes": bytes, "already_done": state.done, "first": first,
+    });
+    output.value(&value, || {
+        let first = first.map_or_else(String::new, |event| short(&event.to_string(), 200));
+        format!("{events} events, {bytes} bytes; {left} would be sent\nfirst: {first}")
+    });
+    Ok(())
 }
 
 /// Counts a batch's outcome; its ids are on disk before the state says that it is done.

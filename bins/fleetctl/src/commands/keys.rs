@@ -70,8 +70,8 @@ pub(crate) struct Create {
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..=DAYS_MAX))]
     days: Option<i64>,
     /// Make the tenant where there is none
-    #[arg(long)]
-    create_tenant: bool,
+    #[arg(long = "create-tenant")]
+    make_tenant: bool,
 }
 
 impl Keys {
@@ -125,7 +125,7 @@ impl Create {
         if tenants::get(database.pool(), &self.tenant).await?.is_some() {
             return Ok(());
         }
-        if !self.create_tenant {
+        if !self.make_tenant {
             return Err(Failure::new(format!("there is no tenant {}", self.tenant)).hint(format!(
                 "`fleetctl tenants create {}`, or add --create-tenant",
                 self.tenant
@@ -180,6 +180,19 @@ async fn revoke(key_id: &str, settings: &Settings, output: &Output) -> Result<()
     let key = key.ok_or_else(|| {
         Failure::new(format!("there is no key {key_id}")).hint("`fleetctl keys list` shows the ids")
     })?;
+    if let Err(error) = announce(key_id, settings).await {
+        output.note(&format!(
+            "Redis was not told ({}): caches forget the key within 30 s",
+            error.message
+        ));
+    }
     output.value(&key, || format!("revoked {key_id} of {}", key.tenant));
     Ok(())
+}
+
+/// Tells every API process at once.
+async fn announce(key_id: &str, settings: &Settings) -> Result<(), Failure> {
+    let config = settings.read::<sinks::pubsub::FeedConfig>()?;
+    let feed = sinks::pubsub::Feed::open(&config).map_err(Failure::new)?;
+    feed.announce_revocation(key_id).await.map_err(Failure::new)
 }

@@ -71,7 +71,7 @@ pub(super) async fn matching(
         match sweep.next(limit.saturating_sub(rows.len())).await {
             Ok(Some(letters)) => {
                 rows.extend(letters.iter().map(|letter| letter.row(spec)));
-                letters.iter().for_each(|letter| sweep.keep(letter));
+                sweep.keep(&letters);
             }
             Ok(None) => break Ok(()),
             Err(failure) => break Err(failure),

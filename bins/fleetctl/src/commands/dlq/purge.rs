@@ -79,7 +79,7 @@ impl Purge {
             match queue.dead_letters.settle(&receipts).await {
                 Ok(results) => deleted += results.iter().filter(|result| result.is_ok()).count(),
                 Err(error) => {
-                    letters.iter().for_each(|letter| sweep.keep(letter));
+                    sweep.keep(&letters);
                     break Err(Failure::sqs(&error));
                 }
             }

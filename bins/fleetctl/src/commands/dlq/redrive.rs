@@ -129,7 +129,7 @@ impl Redrive {
                 Err(failure) => break Err(failure),
             };
             if let Err(failure) = self.send_batch(queue, &letters, mended, &mut done).await {
-                letters.iter().for_each(|letter| sweep.keep(letter));
+                sweep.keep(&letters);
                 break Err(failure);
             }
             let pause = Duration::from_secs(letters.len() as u64) / self.rate;

@@ -77,7 +77,7 @@ impl Show {
         let mut sweep = Sweep::new(&*queue.dead_letters, self.queue, &select);
         let found = sweep.next(usize::MAX).await;
         if let Ok(Some(letters)) = &found {
-            letters.iter().for_each(|letter| sweep.keep(letter));
+            sweep.keep(letters);
         }
         sweep.finish().await;
         found?.and_then(|letters| letters.into_iter().next()).ok_or_else(|| {

@@ -40,7 +40,10 @@ impl<'a> Sweep<'a> {
     /// is left, or what comes was seen before.
     pub(super) async fn next(&mut self, max: usize) -> Result<Option<Vec<Letter>>, Failure> {
         let max = max.min(BATCH_ENTRIES_MAX);
-        while max > 0 {
+        if max == 0 {
+            return Ok(None);
+        }
+        loop {
             let request = ReceiveRequest { max, wait: WAIT, lease: LEASE };
             let batch = self.dead_letters.receive(request).await;
             let batch = batch.map_err(|error| Failure::sqs(&error))?;
@@ -61,15 +64,14 @@ impl<'a> Sweep<'a> {
                 return Ok(Some(taken));
             }
             if !fresh {
-                break;
+                return Ok(None);
             }
         }
-        Ok(None)
     }
 
-    /// Keeps a letter on the queue that was handed over and not dealt with.
-    pub(super) fn keep(&mut self, letter: &Letter) {
-        self.held.push(letter.received.receipt.clone());
+    /// Keeps letters on the queue that were handed over and not dealt with.
+    pub(super) fn keep(&mut self, letters: &[Letter]) {
+        self.held.extend(letters.iter().map(|letter| letter.received.receipt.clone()));
     }
 
     /// Gives back what was not meant. What cannot be given back now comes back with its lease's end.

@@ -1,6 +1,8 @@
 //! Events packed into bulk requests. The idempotency key is the hash of the body, so sending a batch
 //! again, in this run or the next, brings the same ids and no second event.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -13,6 +15,11 @@ use crate::output::short;
 
 /// Bytes of a request at most; the API takes 5 MiB.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Times a batch goes when some of its events could not be taken at once.
+const TRIES_MAX: u32 = 5;
+/// Between two of them, times how many there were.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Events of one request.
 #[derive(Default)]
@@ -37,7 +44,7 @@ pub(super) struct Outcome {
 pub(super) fn read(
     items: impl Iterator<Item = Result<Item, Failure>>,
     skip: u64,
-    size: usize,
+    size: u64,
     give: &Sender<Batch>,
 ) -> Result<(), Failure> {
     let mut batch = Batch::default();
@@ -47,7 +54,7 @@ pub(super) fn read(
             continue;
         }
         let line = item.event.to_string();
-        let full = batch.events as usize >= size || batch.body.len() + line.len() >= BYTES_MAX;
+        let full = batch.events >= size || batch.body.len() + line.len() >= BYTES_MAX;
         if full && batch.events > 0 && give.blocking_send(std::mem::take(&mut batch)).is_err() {
             return Ok(());
         }
@@ -64,19 +71,29 @@ pub(super) fn read(
 }
 
 impl Batch {
-    /// Sends it until it is answered for good.
+    /// Sends it until every event is answered for good. Where some could not be taken now, the whole
+    /// batch goes again under its key: those that were taken keep their ids.
     pub(super) async fn send(self, api: &Api) -> Result<Outcome, Failure> {
         let key = format!("import-{}", hex::encode(Sha256::digest(&self.body)));
-        let answer = api
-            .send(|| {
-                Ok(api
-                    .request(Method::POST, "/logs/bulk")?
-                    .header("content-type", "application/x-ndjson")
-                    .header("idempotency-key", &key)
-                    .body(self.body.clone()))
-            })
-            .await?;
-        self.outcome(&answer)
+        let mut tries = 1;
+        loop {
+            let answer = api
+                .send(|| {
+                    Ok(api
+                        .request(Method::POST, "/logs/bulk")?
+                        .header("content-type", "application/x-ndjson")
+                        .header("idempotency-key", &key)
+                        .body(self.body.clone()))
+                })
+                .await?;
+            let results = answer["results"].as_array().into_iter().flatten();
+            let again = results.clone().any(|result| result["error"]["retryable"] == true);
+            if !again || tries >= TRIES_MAX {
+                return self.outcome(&answer);
+            }
+            tokio::time::sleep(PAUSE * tries).await;
+            tries += 1;
+        }
     }
 
     /// One result per event, in order.
@@ -111,7 +128,7 @@ mod tests {
     use serde_json::json;
     use tokio::sync::mpsc;
 
-    fn batches(events: usize, skip: u64, size: usize, text: &str) -> Vec<u64> {
+    fn batches(events: usize, skip: u64, size: u64, text: &str) -> Vec<u64> {
         let (give, mut take) = mpsc::channel(64);
         let items = (0..events).map(|_| Ok(Item { event: json!({ "a": text }), steps: 1 }));
         read(items, skip, size, &give).unwrap();
