@@ -9,16 +9,24 @@
 
 mod attributes;
 pub mod broker;
+mod clock;
+pub mod codec;
 pub mod digest;
 mod effects;
 pub mod errors;
+pub mod hub;
 pub mod limits;
 pub mod model;
 pub mod operations;
 mod queue;
 pub mod selection;
+pub mod server;
+mod store;
+mod waiters;
 
 pub use broker::{Broker, BrokerConfig};
 pub use errors::{ErrorKind, SqsError};
+pub use hub::Hub;
 pub use model::{Caller, Draft, QueueArn, QueueId};
 pub use operations::{Request, Response};
+pub use server::{Server, ServerError, ServerOptions};

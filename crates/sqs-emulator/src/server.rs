@@ -1,0 +1,270 @@
+//! HTTP around a [`Hub`]: one axum router on hyper's HTTP/1 connections, each with limits on its
+//! header, its body and their time. What this never does: decide anything about messages.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::BrokerConfig;
+use crate::codec::{Reply, credentials, json};
+use crate::errors::{ErrorKind, SqsError};
+use crate::hub::Hub;
+use crate::limits::REQUEST_BYTES_MAX;
+use crate::store::StoreError;
+
+/// Connections at once; later ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 10_000;
+/// From the end of one request to the whole header of the next; SDKs drop idle connections sooner.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+/// For a request's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// For requests in progress when the server stops; parked polls are answered at once.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after an error of `accept`, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What can be chosen about a server.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Where to listen; port 0 takes a free one.
+    pub addr: SocketAddr,
+    /// Where to keep what is acknowledged; memory only when `None`.
+    pub data_dir: Option<PathBuf>,
+    /// The broker's own choices. A seed of 0 is replaced by a random one.
+    pub broker: BrokerConfig,
+}
+
+/// Why a server does not start or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {reason}")]
+    Listen {
+        /// Which address.
+        addr: SocketAddr,
+        /// What the operating system said.
+        reason: std::io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A listening server; nothing is answered before [`Server::run`].
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    addr: SocketAddr,
+    hub: Hub,
+}
+
+#[derive(Debug)]
+struct App {
+    hub: Hub,
+    addr: SocketAddr,
+    requests: AtomicU64,
+}
+
+impl Server {
+    /// Listens, and reads the data directory where there is one.
+    pub async fn bind(addr: SocketAddr, data_dir: Option<PathBuf>) -> Result<Self, ServerError> {
+        Self::open(ServerOptions { addr, data_dir, broker: BrokerConfig::default() }).await
+    }
+
+    /// Like [`Server::bind`], with every choice.
+    pub async fn open(options: ServerOptions) -> Result<Self, ServerError> {
+        let ServerOptions { addr, data_dir, mut broker } = options;
+        if broker.seed == 0 {
+            broker.seed = uuid::Uuid::new_v4().as_u64_pair().0;
+        }
+        let listen_error = |reason| ServerError::Listen { addr, reason };
+        let listener = TcpListener::bind(addr).await.map_err(listen_error)?;
+        let bound = listener.local_addr().map_err(listen_error)?;
+        let hub = match data_dir {
+            Some(path) => Hub::open(broker, &path)?,
+            None => Hub::in_memory(broker),
+        };
+        Ok(Self { listener, addr: bound, hub })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What SDKs take as endpoint URL.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The broker behind it, for calls without HTTP.
+    pub fn hub(&self) -> Hub {
+        self.hub.clone()
+    }
+
+    /// Serves until `shutdown`, then answers parked polls, lets requests in progress end (five
+    /// seconds at most) and closes the log.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { listener, addr, hub } = self;
+        let app = Arc::new(App { hub: hub.clone(), addr, requests: AtomicU64::new(seed()) });
+        let router = router(app);
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let timers = {
+            let hub = hub.clone();
+            tasks.spawn(async move { hub.run_timers().await })
+        };
+        let accept = async {
+            while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        let connection = serve(stream, router.clone(), stop.clone());
+                        tasks.spawn(async move {
+                            connection.await;
+                            drop(place);
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = accept => {}
+            () = shutdown.cancelled() => {}
+        }
+        drop(listener);
+        hub.close();
+        stop.cancel();
+        tasks.close();
+        if tokio::time::timeout(STOP_TIMEOUT, tasks.wait()).await.is_err() {
+            tracing::warn!("some requests did not end in time");
+        }
+        if let Err(error) = timers.await {
+            tracing::error!(%error, "the timers have ended badly");
+        }
+    }
+}
+
+fn router(app: Arc<App>) -> Router {
+    // Queue URLs are paths too, so that every path is the service; a page for people may be added.
+    Router::new().route("/health", get(health)).fallback(answer).with_state(app)
+}
+
+async fn health() -> &'static str {
+    "{\"status\":\"ok\"}\n"
+}
+
+async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+}
+
+async fn answer(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let caller = credentials::caller(text("authorization"));
+    let local;
+    let host = match text("host") {
+        Some(host) => host,
+        None => {
+            local = app.addr.to_string();
+            &local
+        }
+    };
+    let result = async {
+        let body = read(body).await?;
+        refuse_query_protocol(&parts.headers)?;
+        let request = json::decode(text("x-amz-target"), &body, &caller)?;
+        drop(body);
+        app.hub.call(&caller, request).await
+    };
+    let reply = match result.await {
+        Ok(response) => json::encode(&response, host, &caller),
+        Err(error) => json::encode_error(&error),
+    };
+    respond(reply, app.requests.fetch_add(1, Ordering::Relaxed))
+}
+
+async fn read(body: Body) -> Result<bytes::Bytes, SqsError> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, REQUEST_BYTES_MAX)).await;
+    let failed = |message: String| SqsError::new(ErrorKind::Serialization, message);
+    match read {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) => Err(failed(format!(
+            "The request's body could not be read ({error}); at most {REQUEST_BYTES_MAX} bytes are."
+        ))),
+        Err(_) => Err(failed("The request's body did not arrive in time.".to_owned())),
+    }
+}
+
+fn refuse_query_protocol(headers: &HeaderMap) -> Result<(), SqsError> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content_type.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded")) {
+        return Err(SqsError::new(
+            ErrorKind::UnknownOperation,
+            "The query protocol is not served; use an SDK or CLI of 2024 or later, which speak AWS \
+             JSON 1.0.",
+        ));
+    }
+    Ok(())
+}
+
+fn respond(reply: Reply, number: u64) -> Response<Body> {
+    let mut response = Response::new(Body::from(reply.body));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    if let Ok(id) = HeaderValue::try_from(request_id(number)) {
+        headers.insert("x-amzn-requestid", id);
+    }
+    let query_error = reply.query_error.and_then(|code| HeaderValue::try_from(code).ok());
+    if let Some(code) = query_error {
+        headers.insert("x-amzn-query-error", code);
+    }
+    response
+}
+
+/// In a UUID's form; only has to differ from request to request.
+fn request_id(number: u64) -> String {
+    let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    uuid::Uuid::from_u64_pair(mixed ^ number.rotate_left(32), mixed.rotate_left(17)).to_string()
+}
+
+fn seed() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().1
+}
