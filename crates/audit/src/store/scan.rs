@@ -68,12 +68,11 @@ pub async fn times_stored(
     tenant: &Tenant,
     ids: &[LogId],
 ) -> Result<Vec<(LogId, i64)>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT id, count(*) FROM logs WHERE tenant = $1 AND id = ANY($2) GROUP BY id",
-    )
-    .bind(tenant.as_str())
-    .bind(ids.iter().map(|id| id.0).collect::<Vec<Uuid>>())
-    .fetch_all(connection)
-    .await?;
+    let rows =
+        sqlx::query("SELECT id, count(*) FROM logs WHERE tenant = $1 AND id = ANY($2) GROUP BY id")
+            .bind(tenant.as_str())
+            .bind(ids.iter().map(|id| id.0).collect::<Vec<Uuid>>())
+            .fetch_all(connection)
+            .await?;
     rows.iter().map(|row| Ok((LogId(row.try_get(0)?), row.try_get(1)?))).collect()
 }
