@@ -3,8 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    chassis::main::<
-        (audit::workers::IndexWorker, audit::workers::LegacyIndexWorker),
-        queue_sqs::Sqs,
-    >()
+    chassis::main::<(audit::workers::IndexWorker, audit::workers::LegacyIndexWorker), queue_sqs::Sqs>(
+    )
 }

@@ -1,6 +1,6 @@
 //! The steps of the API and of the index worker at which a test can make the real process die by
-//! SIGKILL, as one enumerated list. In a release build [`reach`] is empty; in a debug build it does nothing either
-//! until [`arm`] names a step (the hidden option `CRASH_POINT`).
+//! SIGKILL, as one enumerated list. In a release build [`reach`] is empty; in a debug build it does
+//! nothing either until [`arm`] names a step (the hidden option `CRASH_POINT`).
 
 /// A step of the API or the index worker, named for what has just happened or is about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,14 +128,16 @@ mod armed {
 
     /// Dies by SIGKILL when `point` is the armed one: no destructor runs, nothing is flushed.
     pub fn reach(point: CrashPoint) {
-        if ARMED.get() == Some(&point)
-            && let Err(error) = rustix::process::kill_process(
-                rustix::process::getpid(),
-                rustix::process::Signal::KILL,
-            )
-        {
+        if ARMED.get() != Some(&point) {
+            return;
+        }
+        tracing::warn!(point = point.as_str(), "crash point reached");
+        let own = rustix::process::getpid();
+        if let Err(error) = rustix::process::kill_process(own, rustix::process::Signal::KILL) {
             tracing::error!(%error, "cannot die at the crash point");
         }
+        // The signal may reach another thread first; this one goes no further.
+        std::thread::park();
     }
 }
 
