@@ -14,6 +14,9 @@ use crate::pool::Database;
 /// A call of the store ends within this; the message stays leased meanwhile.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A row of `attempts`, or nothing where the message never failed.
+type StoredHistory = (Option<i32>, Option<Json<Vec<RecordedFailure>>>);
+
 /// [`AttemptStore`] on the table `attempts`. Needs [`crate::Role::Worker`].
 #[derive(Clone, Debug)]
 pub struct PostgresAttempts {
@@ -73,7 +76,7 @@ impl PostgresAttempts {
         queue: &str,
         messages: &[String],
     ) -> Result<Vec<History>, sqlx::Error> {
-        let rows: Vec<(Option<i32>, Option<Json<Vec<RecordedFailure>>>)> = sqlx::query_as(
+        let rows: Vec<StoredHistory> = sqlx::query_as(
             "SELECT failures, attempts FROM unnest($2::text[]) WITH ORDINALITY AS wanted (message, place)
              LEFT JOIN attempts ON attempts.queue = $1 AND attempts.message = wanted.message
              ORDER BY place",

@@ -61,11 +61,8 @@ fn classify_state(code: &str, message: &str, without_constraint: bool) -> DbErro
         "23514" if without_constraint => DbErrorClass::NoPartition,
         // `SET ROLE` before the migrations ran.
         "22023" if message.starts_with("role \"flotilla_") => DbErrorClass::Unavailable,
-        // The migrations of this release have not run.
-        "42P01" | "42703" | "42883" => DbErrorClass::Unavailable,
-        // Read-only after a failover; login refused or database missing; IO errors of the server;
-        // configuration limits such as a full disk are class 53.
-        "25006" | "3D000" => DbErrorClass::Unavailable,
+        // Read-only after a failover; no such database; the migrations of this release have not run.
+        "25006" | "3D000" | "42P01" | "42703" | "42883" => DbErrorClass::Unavailable,
         _ => match code.get(..2).unwrap_or_default() {
             "08" | "28" | "53" | "57" | "58" => DbErrorClass::Unavailable,
             "22" | "23" => DbErrorClass::Data,

@@ -26,20 +26,23 @@ const REQUIREMENTS: [&str; 4] = [
 ];
 /// Imports on a cold disk take long.
 const READY_LIMIT: Duration = Duration::from_secs(90);
-/// Python versions it runs on, by minor version, the best tried first.
-const PYTHON_MINORS: [u32; 2] = [13, 12];
+/// Python versions it runs on, by minor version. Its metadata admits 3.12, where every call of SQS
+/// answers 500: it imports `warnings.deprecated`, which came with 3.13.
+const PYTHON_MINORS: [u32; 1] = [13];
+/// Answers only when SQS does; the health page is green before its first import.
+const READY: &str = "/?Action=ListQueues&Version=2012-11-05";
 const PACKAGE: Package = Package {
-    apt: "python3.12 python3.12-venv",
-    dnf: "python3.12",
+    apt: "python3.13 python3.13-venv",
+    dnf: "python3.13",
     apk: "python3",
     pacman: "python",
-    brew: "python@3.12",
+    brew: "python@3.13",
 };
 
 /// Brings LocalStack into a Python environment in the cache with `pip`, saying so; returns its
 /// `python`. Quick when it is there already.
 pub fn fetch(cache: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf, PartError> {
-    let name = format!("localstack-{VERSION}");
+    let name = format!("localstack-{VERSION}-python3.{}", PYTHON_MINORS[0]);
     // A virtual environment knows its own path, so it is made in place; this marks it as whole.
     let environment = cache.join(format!("{name}-environment"));
     fetching::once(cache, &name, |_| {
@@ -57,6 +60,11 @@ pub fn fetch(cache: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf, PartErr
         )
     })?;
     Ok(environment.join("bin/python"))
+}
+
+/// Whether a LocalStack on that port answers calls of SQS.
+pub async fn ready(port: u16) -> bool {
+    answers(port, READY).await
 }
 
 /// A running LocalStack. Dropping it stops the server.
@@ -97,9 +105,7 @@ impl LocalStack {
             stop: "TERM",
             keep,
         })?;
-        process
-            .until_ready(READY_LIMIT, async || answers(port, "/_localstack/health").await)
-            .await?;
+        process.until_ready(READY_LIMIT, async || ready(port).await).await?;
         Ok(Self { process, _directory: directory, port })
     }
 
@@ -141,7 +147,7 @@ fn python() -> Result<PathBuf, PartError> {
         .find(|python| minor_of(python).is_some_and(|minor| PYTHON_MINORS.contains(&minor)))
         .ok_or_else(|| PartError::Missing {
             part: PART,
-            program: "python3.12".to_owned(),
+            program: "python3.13".to_owned(),
             install: PACKAGE.install_command(),
         })
 }

@@ -118,7 +118,7 @@ pub fn server_binaries() -> Result<PathBuf, PartError> {
         ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt"]
             .iter()
             .filter_map(|base| fs::read_dir(base).ok())
-            .flat_map(|entries| entries.flatten())
+            .flat_map(Iterator::flatten)
             .filter_map(|entry| {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let version = name.trim_start_matches("postgresql@").parse().ok()?;

@@ -15,6 +15,7 @@ pub(crate) fn required<T>(part: Result<T, PartError>) -> T {
 
 /// The part, or `None` with a loud line when the machine lacks it and this is no CI run. A part
 /// that is there and fails is always a failure.
+#[expect(clippy::print_stderr, reason = "a test's only voice")]
 #[track_caller]
 pub(crate) fn optional<T>(part: Result<T, PartError>, untested: &str) -> Option<T> {
     match part {

@@ -74,7 +74,7 @@ async fn opensearch_url() -> Result<String, PartError> {
         .endpoint(
             async |url| answers(port_of(url), "/").await,
             async |shared| {
-                opensearch::fetch(&parts_cache(), &mut |line| eprintln!("{line}"))?;
+                opensearch::fetch(&parts_cache(), &mut say)?;
                 let node = OpenSearch::start_with(&shared.directory(), shared.keep()).await?;
                 Ok(node.url())
             },
@@ -86,14 +86,20 @@ async fn localstack_url() -> Result<String, PartError> {
     let shared = Shared::named("localstack")?;
     shared
         .endpoint(
-            async |url| answers(port_of(url), "/_localstack/health").await,
+            async |url| localstack::ready(port_of(url)).await,
             async |shared| {
-                localstack::fetch(&parts_cache(), &mut |line| eprintln!("{line}"))?;
+                localstack::fetch(&parts_cache(), &mut say)?;
                 let stack = LocalStack::start_with(&shared.directory(), shared.keep()).await?;
                 Ok(stack.url())
             },
         )
         .await
+}
+
+/// Progress of a fetch, beside the test's own output.
+#[expect(clippy::print_stderr, reason = "a test's only voice")]
+fn say(line: &str) {
+    eprintln!("{line}");
 }
 
 fn port_of(url: &str) -> u16 {

@@ -45,7 +45,7 @@ async fn holder(pool: &PgPool) -> Option<(u32, i64)> {
             .fetch_optional(pool)
             .await
             .expect("reads");
-    row.map(|(holder, epoch)| (holder.split('-').next().unwrap().parse().unwrap(), epoch))
+    row.and_then(|(holder, epoch)| Some((holder.split('-').next()?.parse().ok()?, epoch)))
 }
 
 #[tokio::test]

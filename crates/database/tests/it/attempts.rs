@@ -1,11 +1,11 @@
 //! The attempt store on PostgreSQL agrees with the one in memory, call by call.
 
 use database::{PostgresAttempts, Role};
-use queue_core::attempts::ATTEMPTS_KEPT;
+use queue_core::attempts::{ATTEMPTS_KEPT, History};
 use queue_core::{AttemptStore, MemoryAttempts, RecordedFailure};
 use testkit::TestDatabase;
 
-fn failure(n: usize, counts: bool) -> RecordedFailure {
+fn failure(n: i64, counts: bool) -> RecordedFailure {
     let mut failure: RecordedFailure = serde_json::from_value(serde_json::json!({
         "at": "2026-01-02T03:04:05.000006Z",
         "code": "internal",
@@ -14,7 +14,7 @@ fn failure(n: usize, counts: bool) -> RecordedFailure {
         "counts": counts,
     }))
     .expect("a failure");
-    failure.at += chrono::Duration::seconds(i64::try_from(n).unwrap());
+    failure.at += chrono::Duration::seconds(n);
     failure
 }
 
@@ -23,7 +23,8 @@ async fn says_what_the_one_in_memory_says() {
     let database = TestDatabase::new().await;
     let worker = database.connect(Role::Worker);
     let (postgres, memory) = (PostgresAttempts::new(&worker), MemoryAttempts::default());
-    for n in 0..ATTEMPTS_KEPT + 3 {
+    let kept = i64::try_from(ATTEMPTS_KEPT).expect("a small number");
+    for n in 0..kept + 3 {
         let recorded = postgres.record("q", "a", failure(n, n % 3 != 0)).await.expect("records");
         let expected = memory.record("q", "a", failure(n, n % 3 != 0)).await.expect("records");
         assert_eq!(recorded, expected);
@@ -39,7 +40,7 @@ async fn says_what_the_one_in_memory_says() {
     assert_eq!(loaded.len(), 4);
 
     postgres.forget("q", &asked).await.expect("forgets");
-    assert_eq!(postgres.load("q", &asked).await.expect("loads"), vec![Default::default(); 4]);
+    assert_eq!(postgres.load("q", &asked).await.expect("loads"), vec![History::default(); 4]);
     let other = postgres.load("other", &["b".to_owned()]).await.expect("loads");
     assert_eq!(other[0].failures, 1);
 }

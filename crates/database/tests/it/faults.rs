@@ -13,7 +13,7 @@ async fn one(pool: &PgPool) -> Result<i32, sqlx::Error> {
     sqlx::query_scalar("SELECT 1").fetch_one(pool).await
 }
 
-async fn behind(proxy: &Proxy, database: &TestDatabase) -> Database {
+fn behind(proxy: &Proxy, database: &TestDatabase) -> Database {
     let mut config = DatabaseConfig::for_url(proxy.instead_in(database.url()));
     config.database_acquire_timeout_ms = 300;
     Database::connect(&config, Role::Worker).expect("the URL is our own")
@@ -24,7 +24,7 @@ async fn down_at_start_is_an_error_of_the_call_and_not_of_the_start() {
     let database = TestDatabase::new().await;
     let proxy = Proxy::before(database.url()).await;
     proxy.mood(Mood::Down);
-    let worker = behind(&proxy, &database).await;
+    let worker = behind(&proxy, &database);
     let began = Instant::now();
     let error = one(worker.pool()).await.expect_err("is down");
     assert_eq!(classify(&error), DbErrorClass::Unavailable, "{error}");
@@ -47,7 +47,7 @@ async fn nobody_listening_is_named() {
 async fn a_restart_costs_the_open_connections_only() {
     let database = TestDatabase::new().await;
     let proxy = Proxy::before(database.url()).await;
-    let worker = behind(&proxy, &database).await;
+    let worker = behind(&proxy, &database);
     let mut transaction = worker.pool().begin().await.expect("begins");
     proxy.cut();
     let error = sqlx::query("SELECT 1").execute(&mut *transaction).await.expect_err("is cut");
@@ -61,7 +61,7 @@ async fn a_restart_costs_the_open_connections_only() {
 async fn silence_is_bounded_from_our_side() {
     let database = TestDatabase::new().await;
     let proxy = Proxy::before(database.url()).await;
-    let worker = behind(&proxy, &database).await;
+    let worker = behind(&proxy, &database);
     assert_eq!(one(worker.pool()).await.expect("works"), 1);
     proxy.mood(Mood::Silent);
     let began = Instant::now();
@@ -77,7 +77,7 @@ async fn the_attempt_store_says_that_it_cannot_be_reached() {
     let database = TestDatabase::new().await;
     let proxy = Proxy::before(database.url()).await;
     proxy.mood(Mood::Down);
-    let store = PostgresAttempts::new(&behind(&proxy, &database).await);
+    let store = PostgresAttempts::new(&behind(&proxy, &database));
     store.load("q", &["m".to_owned()]).await.expect_err("is down");
 }
 

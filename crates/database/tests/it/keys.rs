@@ -3,6 +3,7 @@
 use chrono::Duration;
 use contracts::RetentionClass;
 use database::api_keys::{self, NewKey};
+use database::sqlx::error::DatabaseError;
 use database::tenants::{self, TenantState};
 use database::{DbErrorClass, Role, classify};
 use testkit::TestDatabase;
@@ -70,7 +71,7 @@ async fn the_api_finds_a_key_by_its_id_and_nothing_else() {
 
     // A taken id and an unknown tenant are told from a failure.
     let taken = api_keys::create(owner.pool(), key.clone()).await.expect_err("is taken");
-    assert_eq!(taken.as_database_error().and_then(|e| e.code()).as_deref(), Some("23505"));
+    assert_eq!(taken.as_database_error().and_then(DatabaseError::code).as_deref(), Some("23505"));
     let nobody = tenant("nobody");
     let orphan = NewKey { key_id: "other123", tenant: &nobody, ..key };
     let orphan = api_keys::create(owner.pool(), orphan).await.expect_err("has no tenant");

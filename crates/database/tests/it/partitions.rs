@@ -33,7 +33,7 @@ async fn migrating_makes_what_the_coming_days_need() {
     let now = now();
     for class in RetentionClass::ALL {
         for days in [-i64::from(DAYS_BEHIND), 0, i64::from(DAYS_AHEAD)] {
-            insert(worker.pool(), class, now + Duration::days(days)).await.expect(class.as_str());
+            insert(worker.pool(), class, now + Duration::days(days)).await.expect("inserts");
         }
     }
     let remaining = partitions::remaining(worker.pool(), now).await.expect("counts");

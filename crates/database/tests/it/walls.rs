@@ -75,7 +75,6 @@ fn made_up(name: &str, kind: &str) -> &'static str {
         ("outcome", _) => "'success'",
         ("state", _) => "'reserved'",
         ("scopes", _) => "ARRAY['logs:read']",
-        ("revision" | "epoch", _) => "1",
         (_, "uuid") => "gen_random_uuid()",
         (_, "bytea") => "sha256(random()::text::bytea)",
         (_, "timestamp with time zone") => "now()",
