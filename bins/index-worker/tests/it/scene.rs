@@ -37,9 +37,10 @@ pub(crate) struct Scene {
     queue: Arc<dyn Driver>,
     queue_url: String,
     dlq_url: String,
-    endpoint: String,
-    redis_url: String,
-    database_url: String,
+    /// Where the process finds its sinks; a test puts a proxy in between.
+    pub(crate) endpoint: String,
+    pub(crate) redis_url: String,
+    pub(crate) database_url: String,
     tailed: Arc<Mutex<BTreeSet<LogId>>>,
     logs: Vec<Given>,
     directory: tempfile::TempDir,
@@ -238,6 +239,15 @@ impl Process {
         let id = rustix::process::Pid::from_raw(id).unwrap();
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
         self.ended().await
+    }
+
+    /// Waits until its log holds all of these in one line.
+    pub(crate) async fn says(&self, words: &[&str]) {
+        eventually(PATIENCE, &format!("a line with {words:?}"), async || {
+            let output = self.output();
+            output.lines().any(|line| words.iter().all(|word| line.contains(word))).then_some(())
+        })
+        .await;
     }
 
     pub(crate) fn output(&self) -> String {
