@@ -124,5 +124,25 @@ pub fn validate(raw: &RawValue, rules: &Rules) -> Result<Validated, Invalid> {
     walk.finish().map(Validated)
 }
 
+/// What a JSON text holds that should be an array of events.
+#[derive(Debug)]
+pub enum Elements<'a> {
+    /// Something else.
+    NoArray,
+    /// So many elements, over the bound.
+    TooMany(usize),
+    /// Every element.
+    All(Vec<&'a RawValue>),
+}
+
+/// The elements of an array of at most `max`.
+pub fn elements(raw: &RawValue, max: usize) -> Elements<'_> {
+    match members::of_array(raw, max) {
+        None => Elements::NoArray,
+        Some(members) if members.total > max => Elements::TooMany(members.total),
+        Some(members) => Elements::All(members.kept),
+    }
+}
+
 #[cfg(test)]
 mod tests;

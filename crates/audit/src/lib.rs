@@ -4,7 +4,9 @@
 
 pub mod crash;
 pub mod event;
+pub mod http;
 pub mod ingest;
+pub mod live;
 pub mod model;
 pub mod projection;
 pub mod publish;

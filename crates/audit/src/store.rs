@@ -10,6 +10,8 @@ mod port;
 mod read;
 mod reserve;
 mod revise;
+mod revisions;
+mod tickets;
 mod scan;
 
 pub use erase::{TOMBSTONE_DAYS, erase, erased_among};
@@ -18,4 +20,6 @@ pub use port::{LogStore, PostgresLogs, StoreError};
 pub use read::{FeedPosition, backfill_after, feed_position, fetch_by_keys, find};
 pub use reserve::{INGEST_KEY_HOURS, Reservation, Reserved, mark_published, reserve_ingest_key};
 pub use revise::append_revision;
+pub use revisions::{REVISIONS_READ_MAX, StoredRevision, revisions};
+pub use tickets::{TICKETS_MAX, put_ticket, take_ticket};
 pub use scan::{keys_between, months, times_stored};

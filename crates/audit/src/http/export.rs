@@ -1,0 +1,164 @@
+//! `GET /logs/export`: a whole search as NDJSON or CSV, streamed page by page. Nothing is held open
+//! between pages but the connection; what was streamed carries cursors, so a broken export goes on
+//! where it stopped. It breaks off (no final chunk) rather than end early without saying so.
+
+mod csv_rows;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use contracts::errors::OVERLOADED;
+use edge::{Principal, Problem, Scope};
+use futures_util::stream;
+use http::{HeaderValue, Uri, header};
+use sinks::search::SortKey;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::cursor::{self, Fingerprint};
+use super::filters::{Filters, wrong};
+use super::{Api, page, problems};
+use crate::model::StoredLog;
+
+/// Logs per page of the stream: bounds what one export holds in memory.
+const EXPORT_PAGE: usize = 100;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Ndjson,
+    Csv,
+}
+
+/// Exports a search, newest first.
+#[utoipa::path(get, path = "/logs/export", tag = "logs", security(("key" = ["logs:export"])),
+    params(super::openapi::FilterParams, super::openapi::ExportParams),
+    responses(
+        (status = 200, description = "NDJSON: one log per line, a line {\"_cursor\":…} after every page, {\"_end\":{\"count\":…}} as the last. CSV: one row per log, its last column is the cursor to resume after it.",
+            content((String = "application/x-ndjson"), (String = "text/csv"))),
+        (status = "default", description = "A problem", body = super::openapi::ProblemDocument, content_type = "application/problem+json")))]
+pub(super) async fn export(
+    State(api): State<Arc<Api>>,
+    principal: Principal,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    principal.require(Scope::LogsExport)?;
+    let filters = Filters::read(&uri, &["format", "cursor"])?;
+    let format = match filters.extra("format") {
+        None | Some("ndjson") => Format::Ndjson,
+        Some("csv") => Format::Csv,
+        Some(other) => return Err(wrong(format!("expected format ndjson or csv, got {other:?}"))),
+    };
+    let fingerprint = cursor::fingerprint(principal.tenant.as_str(), &filters.canonical);
+    let after =
+        filters.extra("cursor").map(|text| cursor::decode(text, fingerprint)).transpose()?;
+    let permit = Arc::clone(&api.exports)
+        .try_acquire_owned()
+        .map_err(|_| Problem::new(OVERLOADED, "too many exports are under way").retry_after(10))?;
+    let mut export = Export {
+        api,
+        principal,
+        filters,
+        fingerprint,
+        format,
+        next: Next::Page(after),
+        count: 0,
+        ready: VecDeque::new(),
+        _permit: permit,
+    };
+    if format == Format::Csv {
+        export.ready.push_back(csv_rows::heading()?);
+    }
+    // The first page before the answer, so that what is wrong at the start has a status.
+    export.fetch().await?;
+    let (media, name) = match format {
+        Format::Ndjson => ("application/x-ndjson", "attachment; filename=\"logs.ndjson\""),
+        Format::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"logs.csv\""),
+    };
+    let body = Body::from_stream(stream::try_unfold(export, Export::step));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(media)),
+        (header::CONTENT_DISPOSITION, HeaderValue::from_static(name)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, body).into_response())
+}
+
+enum Next {
+    /// The page after this key, from the start when `None`.
+    Page(Option<SortKey>),
+    /// Everything was read.
+    End,
+}
+
+struct Export {
+    api: Arc<Api>,
+    principal: Principal,
+    filters: Filters,
+    fingerprint: Fingerprint,
+    format: Format,
+    next: Next,
+    count: u64,
+    ready: VecDeque<Bytes>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Export {
+    /// The next chunk of the body.
+    async fn step(mut self) -> io::Result<Option<(Bytes, Self)>> {
+        loop {
+            if let Some(chunk) = self.ready.pop_front() {
+                return Ok(Some((chunk, self)));
+            }
+            if matches!(self.next, Next::End) {
+                return Ok(None);
+            }
+            self.fetch().await.map_err(|problem| {
+                tracing::warn!(detail = %problem.detail, "an export broke off");
+                io::Error::other(problem.detail)
+            })?;
+        }
+    }
+
+    async fn fetch(&mut self) -> Result<(), Problem> {
+        let Next::Page(after) = self.next else { return Ok(()) };
+        let tenant = &self.principal.tenant;
+        let found = self
+            .api
+            .search
+            .search(tenant, &self.filters.query, EXPORT_PAGE, after)
+            .await
+            .map_err(problems::sink)?;
+        let logs = page::hydrate(&self.api, tenant, &found.hits).await?;
+        self.count += u64::try_from(logs.len()).unwrap_or(u64::MAX);
+        self.next = found.next.map_or(Next::End, |key| Next::Page(Some(key)));
+        let chunk = match self.format {
+            Format::Ndjson => self.lines(&logs, found.next)?,
+            Format::Csv => csv_rows::rows(&logs, self.fingerprint)?,
+        };
+        if !chunk.is_empty() {
+            self.ready.push_back(chunk);
+        }
+        Ok(())
+    }
+
+    fn lines(&self, logs: &[StoredLog], next: Option<SortKey>) -> Result<Bytes, Problem> {
+        let mut out = String::new();
+        for log in logs {
+            out.push_str(page::shown(log, "")?.get());
+            out.push('\n');
+        }
+        match next {
+            // Base64 needs no escapes.
+            Some(key) => {
+                let cursor = cursor::encode(key, self.fingerprint);
+                out.push_str(&format!("{{\"_cursor\":\"{cursor}\"}}\n"));
+            }
+            None => out.push_str(&format!("{{\"_end\":{{\"count\":{}}}}}\n", self.count)),
+        }
+        Ok(Bytes::from(out))
+    }
+}
