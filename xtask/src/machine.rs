@@ -41,7 +41,7 @@ impl Machine {
         self.path.split(':').map(|folder| Path::new(folder).join(program)).find(|p| p.is_file())
     }
 
-    /// Pythons that pyenv keeps, of 3.12 or later.
+    /// Pythons that pyenv keeps, of 3.13 or later.
     pub(crate) fn pyenv_pythons(&self) -> Vec<PathBuf> {
         let versions = std::fs::read_dir(self.home.join(".pyenv/versions"));
         let mut found: Vec<PathBuf> = versions
@@ -51,7 +51,7 @@ impl Machine {
             .filter(|entry| {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let minor = name.strip_prefix("3.").and_then(|rest| rest.split('.').next());
-                minor.and_then(|minor| minor.parse().ok()).is_some_and(|minor: u32| minor >= 12)
+                minor.and_then(|minor| minor.parse().ok()).is_some_and(|minor: u32| minor >= 13)
             })
             .map(|entry| entry.path().join("bin/python3"))
             .filter(|python| python.is_file())

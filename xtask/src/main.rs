@@ -2,6 +2,7 @@
 //! worker's skeleton. They run on a developer's machine and in CI; nothing here ships.
 #![expect(clippy::print_stdout, reason = "a command-line tool speaks on stdout")]
 
+mod demo;
 mod deny;
 mod r#gen;
 mod machine;
@@ -50,6 +51,12 @@ enum Command {
         #[arg(long, value_enum, default_value = "test")]
         only: parts::Purpose,
     },
+    /// Shows the whole fleet at work on this machine, and checks every count.
+    Demo {
+        /// Leave it running at the end
+        #[arg(long, env = "KEEP", value_parser = clap::builder::BoolishValueParser::new())]
+        keep: bool,
+    },
     /// Writes the two files of a new worker binary.
     ///
     /// Example: `cargo xtask new archive-worker audit::workers::archive::ArchiveWorker`
@@ -79,6 +86,7 @@ fn run() -> Result<ExitCode> {
         Command::Tidy => tidy::run(&root),
         Command::Deny => deny::run(&root, &cli.machine),
         Command::Parts { only } => Ok(parts::run(&cli.machine, only)),
+        Command::Demo { keep } => demo::run(&root, keep),
         Command::New { name, service } => new::run(&root, &name, &service),
     }
 }

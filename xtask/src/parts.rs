@@ -63,13 +63,13 @@ const PARTS: [Part; 5] = [
         brew: &["maven"],
     },
     Part {
-        name: "Python 3.12 or later (for LocalStack)",
+        name: "Python 3.13 or later (for LocalStack)",
         tests_only: true,
         present: has_python,
         // Named by version: where the platform has none, its manager says so.
-        apt: &["python3.12", "python3.12-venv"],
-        dnf: &["python3.12"],
-        brew: &["python@3.12"],
+        apt: &["python3.13", "python3.13-venv"],
+        dnf: &["python3.13"],
+        brew: &["python@3.13"],
     },
 ];
 
@@ -156,9 +156,9 @@ fn major(said: &str) -> Option<u32> {
 }
 
 fn has_python(machine: &Machine) -> bool {
-    let by_name = ["python3.12", "python3.13", "python3.14"];
+    let by_name = ["python3.13", "python3.14"];
     by_name.iter().any(|name| machine::output(name, &["--version"]).is_some())
-        || machine::output("python3", &["--version"]).is_some_and(|said| minor(&said) >= Some(12))
+        || machine::output("python3", &["--version"]).is_some_and(|said| minor(&said) >= Some(13))
         || !machine.pyenv_pythons().is_empty()
 }
 

@@ -1,6 +1,8 @@
 //! `fleetctl search rebuild`: a new version of the search index from what Postgres holds, while
 //! writes go on. Searches see the old version until the new one is whole.
 
+use std::time::Duration;
+
 use audit::model::LogKey;
 use audit::{projection, store};
 use clap::Args;
@@ -8,7 +10,7 @@ use contracts::RetentionClass;
 use database::{Database, Role};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
-use sinks::search::{Document, Partition, Rebuild, Search, SearchConfig, SinkError};
+use sinks::search::{Document, ItemError, Partition, Rebuild, Search, SearchConfig, SinkError};
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -16,6 +18,10 @@ use crate::settings::{Settings, confirm};
 
 /// Logs read and written at a time.
 const PAGE: i64 = 500;
+/// Times a document goes to an engine that says "not now".
+const TRIES_MAX: u32 = 6;
+/// Between two of them, times how many there were.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Builds search anew.
 #[derive(Args)]
@@ -128,14 +134,37 @@ async fn fill(
         let documents: Result<Vec<_>, _> = logs.iter().map(projection::of_stored).collect();
         let documents =
             documents.map_err(|error| Failure::new(format!("a stored record: {error}")))?;
-        let outcomes = search.fill(rebuild, &documents).await.map_err(|error| failed(&error))?;
-        let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64;
+        let refused = write(search, rebuild, &documents).await?;
         rejected += refused;
-        written += outcomes.len() as u64 - refused;
+        written += documents.len() as u64 - refused;
         erase_again(&mut connection, search, &documents).await?;
-        bar.inc(outcomes.len() as u64);
+        bar.inc(documents.len() as u64);
         after = Some(last);
     }
+}
+
+/// Writes a page, sending again what the engine could not take at once; how many it refused.
+async fn write(
+    search: &dyn Search,
+    rebuild: &Rebuild,
+    documents: &[Document],
+) -> Result<u64, Failure> {
+    let mut left = documents.to_vec();
+    let mut refused = 0;
+    for again in 1..=TRIES_MAX {
+        let outcomes = search.fill(rebuild, &left).await.map_err(|error| failed(&error))?;
+        refused +=
+            outcomes.iter().filter(|o| matches!(o, Err(ItemError::Reject(_)))).count() as u64;
+        let outcomes = left.into_iter().zip(outcomes);
+        let later = outcomes.filter(|(_, outcome)| matches!(outcome, Err(ItemError::Retry(_))));
+        left = later.map(|(document, _)| document).collect();
+        if left.is_empty() {
+            return Ok(refused);
+        }
+        tokio::time::sleep(PAUSE * again).await;
+    }
+    Err(Failure::unavailable(format!("the search engine did not take {} logs", left.len()))
+        .hint("the old version serves on; try again when the cluster is less busy"))
 }
 
 /// A log that was erased between its reading and its writing must not come back.

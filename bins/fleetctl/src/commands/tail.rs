@@ -122,6 +122,7 @@ impl Tail {
             }
             Err(error) => return Ok(Ended::Broken(error.to_string())),
         };
+        let mut announced = reader.cursor.is_some();
         loop {
             let frame = match tokio::time::timeout(SILENCE_MAX, socket.next()).await {
                 Err(_) => return Ok(Ended::Broken("silence".to_owned())),
@@ -138,6 +139,10 @@ impl Tail {
                     return Ok(Ended::Broken(why.unwrap_or_else(|| "closed".to_owned())));
                 }
                 _ => {}
+            }
+            if !announced && reader.cursor.is_some() {
+                output.note("following");
+                announced = true;
             }
         }
     }
