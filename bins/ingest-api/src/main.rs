@@ -1,3 +1,5 @@
-//! ingest-api
+//! Takes in audit logs, searches them, streams them live.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    chassis::serve_main::<ingest_api::IngestApi>()
+}

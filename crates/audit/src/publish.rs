@@ -102,6 +102,7 @@ pub struct Publisher {
     sender: Sender,
     clock: Arc<dyn Clock>,
     deadline: Duration,
+    chunk_bytes_max: usize,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -137,7 +138,8 @@ impl Publisher {
         let coalescer = Coalescer::new(limits, move |tenant, parcels| {
             send_parcels(out.clone(), Arc::clone(&now), tenant, parcels)
         });
-        Self { coalescer, sender, clock, deadline }
+        let chunk_bytes_max = config.tenant_bytes_max() / 2;
+        Self { coalescer, sender, clock, deadline, chunk_bytes_max }
     }
 
     /// From a request's start to its answer, at most.
@@ -145,8 +147,11 @@ impl Publisher {
         self.deadline
     }
 
-    /// Publishes a request's events: all are admitted or none; then one outcome each, in order.
-    /// Ends by `until`.
+    /// Publishes a request's events; one outcome each, in their order. An error when the buffers
+    /// take none of them. Ends by `until`.
+    ///
+    /// Escapes can make a request's events several times as large as its body, larger than all of
+    /// the tenant's buffer; so they are admitted in parts of half of it, one after the other.
     pub async fn publish(
         &self,
         tenant: &Tenant,
@@ -154,22 +159,47 @@ impl Publisher {
         trace: &Trace,
         until: Instant,
     ) -> Result<Vec<Outcome>, PublishError> {
-        let count = items.len();
-        let parcels = items
-            .into_iter()
-            .map(|item| {
-                let bytes = item.record.get().len() + ITEM_OVERHEAD;
-                (Parcel { item, trace: trace.clone(), until }, bytes)
-            })
-            .collect();
-        let call = self.coalescer.call_many(tenant.clone(), parcels);
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(items.len());
+        let mut parcels = items.into_iter().map(|item| {
+            let bytes = item.record.get().len() + ITEM_OVERHEAD;
+            (Parcel { item, trace: trace.clone(), until }, bytes)
+        });
+        let mut next = parcels.next();
+        while let Some((first, bytes)) = next.take() {
+            let mut total = bytes;
+            let mut part = vec![(first, bytes)];
+            for (parcel, bytes) in parcels.by_ref() {
+                if total + bytes > self.chunk_bytes_max {
+                    next = Some((parcel, bytes));
+                    break;
+                }
+                total += bytes;
+                part.push((parcel, bytes));
+            }
+            let count = part.len();
+            match self.publish_part(tenant, part, until).await {
+                Ok(part) => outcomes.extend(part),
+                Err(error) if outcomes.is_empty() && next.is_none() => return Err(error),
+                Err(error) => outcomes.extend(std::iter::repeat_n(Err(error), count)),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn publish_part(
+        &self,
+        tenant: &Tenant,
+        part: Vec<(Parcel, usize)>,
+        until: Instant,
+    ) -> Result<Vec<Outcome>, PublishError> {
+        let count = u64::try_from(part.len()).unwrap_or(u64::MAX);
+        let call = self.coalescer.call_many(tenant.clone(), part);
         let outcome = match tokio::time::timeout_at(until, call).await {
             Ok(outcome) => outcome.map_err(PublishError::from),
             Err(_) => Err(PublishError::Unavailable("no answer in time".into())),
         };
         let label = outcome.as_ref().map_or_else(|error| error.code().code, |_| "answered");
-        metrics::counter!("flotilla_publish_events_total", "outcome" => label)
-            .increment(u64::try_from(count).unwrap_or(u64::MAX));
+        metrics::counter!("flotilla_publish_events_total", "outcome" => label).increment(count);
         outcome
     }
 

@@ -10,8 +10,8 @@ use crate::serve::ServerLimits;
 #[command(next_help_heading = "HTTP limits")]
 pub struct EdgeConfig {
     /// Address that the API listens on
-    #[arg(long, env = "API_ADDR", default_value = "127.0.0.1:3000")]
-    pub api_addr: SocketAddr,
+    #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:3000")]
+    pub listen_addr: SocketAddr,
 
     /// Bytes of a request body at most, 1 KiB to 64 MiB
     #[arg(long, env = "BODY_BYTES_MAX", default_value_t = 5 * 1024 * 1024,
