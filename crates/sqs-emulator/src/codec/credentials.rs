@@ -45,7 +45,7 @@ mod tests {
             caller_of(Some(&header.replace("111122223333", "AKIAEXAMPLE"))),
             "000000000000 eu-west-1"
         );
-        assert_eq!(caller_of(Some("Credential=x/y/bad region")), "000000000000 us-east-1");
+        assert_eq!(caller_of(Some("Credential=x/y/bad_region")), "000000000000 us-east-1");
         assert_eq!(caller_of(None), "000000000000 us-east-1");
     }
 }
