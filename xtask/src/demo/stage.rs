@@ -53,9 +53,14 @@ impl Stage {
     pub(super) fn start_fleet(&mut self) -> Result<()> {
         let begun = Instant::now();
         let mut command = Command::new(self.bins.join("fleet"));
-        command.args(["up", "--except", "index-worker", "--state-dir"]).arg(&self.folder);
+        command
+            .args(["up", "--except", "index-worker", "--state-dir"])
+            .arg(self.folder.join("state"));
+        for flag in ["--listen-addr", "--sqs-addr", "--admin-addr"] {
+            command.args([flag, &free_address()?]);
+        }
         let mut fleet = Process::start("fleet", &mut command, &self.folder.join("fleet.log"))?;
-        let env = self.folder.join("fleet.env");
+        let env = self.env_path();
         let deadline = begun + START_MAX;
         while !env.is_file() {
             fleet.expect_running()?;
@@ -83,12 +88,12 @@ impl Stage {
     /// Starts the index worker's own binary.
     pub(super) fn start_worker(&mut self) -> Result<()> {
         self.workers_started += 1;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let address = free_address()?;
         let log = self.folder.join(format!("index-worker-{}.log", self.workers_started));
         let mut command = Command::new(self.bins.join("index-worker"));
-        command.envs(&self.variables).env("ADMIN_ADDR", format!("127.0.0.1:{port}"));
+        command.envs(&self.variables).env("ADMIN_ADDR", &address);
         let mut worker = Process::start("index-worker", &mut command, &log)?;
-        let admin = format!("http://127.0.0.1:{port}");
+        let admin = format!("http://{address}");
         let deadline = Instant::now() + START_MAX;
         while self.ask_text(&["healthcheck", "--ready", "--admin", &admin]).is_err() {
             worker.expect_running()?;
@@ -275,6 +280,11 @@ impl Stage {
         command
     }
 
+    /// Where the fleet says how to reach what it runs.
+    fn env_path(&self) -> PathBuf {
+        self.folder.join("state/fleet.env")
+    }
+
     fn variable(&self, name: &str) -> String {
         self.variables.get(name).cloned().unwrap_or_default()
     }
@@ -294,7 +304,7 @@ impl Stage {
 
     /// Leaves everything running and says how to go on.
     pub(super) fn leave_running(mut self) {
-        let env = self.folder.join("fleet.env");
+        let env = self.env_path();
         say("");
         say("Left running:");
         say(&format!("  export FLOTILLA_API_KEY={}", self.variable("FLOTILLA_API_KEY")));
@@ -304,6 +314,11 @@ impl Stage {
             process.leave();
         }
     }
+}
+
+/// An address on loopback that nothing listens on now.
+fn free_address() -> Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
 /// `NAME=value` lines.

@@ -25,6 +25,7 @@ const REGISTRY_HOSTS: [&[&str]; 9] = [
 
 /// Every finding, as `path:line: what`.
 pub(super) fn check(files: &[File]) -> Vec<String> {
+    let virtual_time = packages_on_virtual_time(files);
     let hosts: Vec<String> = REGISTRY_HOSTS.iter().map(|parts| parts.join(".")).collect();
     let mut findings = Vec::new();
     for file in files {
@@ -32,9 +33,10 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
         if !file.path.ends_with("Cargo.lock") {
             findings.extend(registry_hosts(file, &hosts));
         }
-        if file.is_rust() {
+        // A fixture is a part of a file that a test puts together.
+        if file.is_rust() && !file.path.contains("/fixtures/") {
             findings.extend(opening_and_length(file));
-            findings.extend(lines(file));
+            findings.extend(lines(file, &virtual_time));
         }
     }
     findings
@@ -60,8 +62,21 @@ fn opening_and_length(file: &File) -> Vec<String> {
     findings
 }
 
-fn lines(file: &File) -> Vec<String> {
+/// Packages whose tests run on tokio's paused clock, where a sleep takes no time and is a step of
+/// the test: by the path of their `tests` folder.
+fn packages_on_virtual_time(files: &[File]) -> Vec<&str> {
+    let paused =
+        |file: &&File| file.text.contains("start_paused") || file.text.contains("time::pause()");
+    files.iter().filter(paused).filter_map(|file| tests_folder(&file.path)).collect()
+}
+
+fn tests_folder(path: &str) -> Option<&str> {
+    path.find("/tests/").and_then(|at| path.get(..at))
+}
+
+fn lines(file: &File, virtual_time: &[&str]) -> Vec<String> {
     let is_test = file.path.contains("/tests/") || file.path.starts_with("tests/");
+    let is_virtual = tests_folder(&file.path).is_some_and(|tests| virtual_time.contains(&tests));
     let mut findings = Vec::new();
     for (at, line) in file.text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
@@ -72,8 +87,8 @@ fn lines(file: &File) -> Vec<String> {
         } else if code.contains(concat!("#[", "ignore")) {
             "an ignored test: mend it or remove it"
         } else if is_test
-            && (code.contains(concat!("time::", "sleep("))
-                || code.contains(concat!("thread::", "sleep(")))
+            && (code.contains(concat!("thread::", "sleep("))
+                || code.contains(concat!("time::", "sleep(")) && !is_virtual)
         {
             "a sleep in a test: wait for a signal or a condition"
         } else {
@@ -132,6 +147,9 @@ mod tests {
         let sleep = concat!("//! A.\n    tokio::time::", "sleep(d).await;\n");
         assert_eq!(findings("crates/x/tests/it/a.rs", sleep).len(), 1);
         assert!(findings("crates/x/src/a.rs", sleep).is_empty());
+        let paused =
+            File::of("crates/x/tests/it/b.rs", "//! B.\n#[tokio::test(start_paused = true)]\n");
+        assert!(check(&[File::of("crates/x/tests/it/a.rs", sleep), paused]).is_empty());
     }
 
     #[test]
