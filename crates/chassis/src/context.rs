@@ -2,7 +2,8 @@
 //! it is doing, and a place for tasks that live as long as it does. No statics, no globals.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use queue_core::{Clock, SystemClock};
@@ -30,6 +31,7 @@ struct Inner {
     status: Status,
     background: TaskTracker,
     ended: CancellationToken,
+    admin: OnceLock<SocketAddr>,
 }
 
 impl Context {
@@ -56,6 +58,7 @@ impl Context {
                 status,
                 background: TaskTracker::new(),
                 ended: CancellationToken::new(),
+                admin: OnceLock::new(),
             }),
         }
     }
@@ -68,6 +71,15 @@ impl Context {
     /// The binary's version.
     pub fn version(&self) -> &'static str {
         self.inner.version
+    }
+
+    /// Where the admin port is, once it is bound; it is before anything is built.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.inner.admin.get().copied()
+    }
+
+    pub(crate) fn set_admin_addr(&self, addr: SocketAddr) {
+        self.inner.admin.get_or_init(|| addr);
     }
 
     /// How long a drain may take.

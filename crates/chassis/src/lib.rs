@@ -12,11 +12,11 @@
 //! ```
 
 mod admin;
-mod common;
 pub mod config;
 mod context;
 mod exit;
 mod process;
+mod process_args;
 mod readiness;
 mod secret;
 mod serve;
@@ -27,13 +27,13 @@ mod telemetry;
 mod worker;
 
 pub use admin::{Admin, AdminConfig};
-pub use common::CommonArgs;
 pub use config::{
     ConfigError, Definition, Environment, OptionDoc, Problem, describe, describe_json,
 };
 pub use context::Context;
 pub use exit::Exit;
 pub use process::main;
+pub use process_args::CommonArgs;
 pub use readiness::{Check, Readiness, Report};
 pub use secret::Secret;
 pub use serve::{App, app_command, serve_args, serve_main};

@@ -10,10 +10,10 @@ use clap::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminConfig};
-use crate::common::{CommonArgs, STOP_MARGIN};
 use crate::config::{ConfigError, Definition, Environment, Problem, describe_json};
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::process_args::{CommonArgs, STOP_MARGIN};
 use crate::service::{Broker, BuildError, Roles};
 use crate::signals::{Signals, StopNow};
 use crate::telemetry::Telemetry;
@@ -147,6 +147,7 @@ where
     let signals = Signals::catch()?;
     let config = AdminConfig { addr: common.admin_addr, token: common.admin_token.clone() };
     let admin = Admin::bind(config, context.clone(), telemetry).await?;
+    context.set_admin_addr(admin.addr());
     tracing::info!(
         service = context.name(),
         version = context.version(),

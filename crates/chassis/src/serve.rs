@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use clap::{Args, Command, FromArgMatches};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::CommonArgs;
 use crate::config::Problem;
 use crate::context::Context;
 use crate::process::{self, Options};
+use crate::process_args::CommonArgs;
 use crate::service::BuildError;
 use crate::worker::Ended;
 

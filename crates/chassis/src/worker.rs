@@ -11,11 +11,11 @@ use queue_core::engine::{Engine, EngineConfig, InvalidConfig, Ports};
 use queue_core::{AttemptStore, Driver, Probe, Worker};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::CommonArgs;
 use crate::config::Problem;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::process;
+use crate::process_args::CommonArgs;
 use crate::service::{Broker, BuildError, Roles, Service};
 
 /// How the work ended.

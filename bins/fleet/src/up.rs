@@ -1,0 +1,102 @@
+//! `fleet up`: backends, then services, until a signal; then the API drains first, the workers next,
+//! the backends last.
+
+use std::time::Duration;
+
+use chassis::{App, BuildError, Context, Ended, Environment, Problem};
+use clap::Command;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::backends::Laptop;
+use crate::first_key;
+use crate::options::{BackendsName, UpConfig};
+use crate::report::Ready;
+use crate::services::{self, Configs, Drains, Services};
+
+/// How long the laptop backends may take to stop; what is acknowledged is on disk without it.
+const BACKENDS_END: Duration = Duration::from_secs(10);
+
+/// The fleet, its backends running and its services built.
+pub(crate) struct Fleet {
+    config: UpConfig,
+    services: Services,
+    laptop: Option<Laptop>,
+    begun: Instant,
+}
+
+impl App for Fleet {
+    const NAME: &'static str = "fleet";
+    const ABOUT: &'static str = "Every service in one process, on backends of its own or on yours.";
+    type Config = UpConfig;
+
+    fn command(command: Command) -> Command {
+        // On a terminal the addresses must not drown; LOG_LEVEL=info brings the rest back.
+        command.bin_name("fleet up").mut_arg("log_level", |arg| arg.default_value("warn"))
+    }
+
+    fn check(config: &UpConfig) -> Vec<Problem> {
+        let mut problems = config.check();
+        if config.backends == BackendsName::Aws {
+            let found = Configs::read(config, &Environment::process()).err();
+            problems.extend(found.unwrap_or_default());
+        }
+        problems
+    }
+
+    async fn build(config: UpConfig, context: &Context) -> Result<Self, BuildError> {
+        let begun = Instant::now();
+        let process = Environment::process().with("LISTEN_ADDR", config.listen_addr.to_string());
+        let (laptop, environment) = match config.backends {
+            BackendsName::Aws => (None, process),
+            BackendsName::Laptop => {
+                let laptop = Laptop::start(&config).await?;
+                let environment = laptop.environment(process);
+                (Some(laptop), environment)
+            }
+        };
+        let configs = Configs::read(&config, &environment).map_err(BuildError::Config)?;
+        let services = Services::build(configs, context).await?;
+        Ok(Self { config, services, laptop, begun })
+    }
+
+    async fn run(self, context: Context, drain: CancellationToken) -> Result<Ended, BuildError> {
+        let Self { config, services, laptop, begun } = self;
+        let key = match &laptop {
+            Some(laptop) => first_key::make(&laptop.database).await?,
+            None => None,
+        };
+        let ready = Ready {
+            config: &config,
+            admin: context.admin_addr().map(|addr| addr.to_string()).unwrap_or_default(),
+            laptop: laptop.as_ref(),
+            key: key.as_deref(),
+            took: begun.elapsed(),
+        };
+        crate::say(&if config.json { ready.json() } else { ready.text() });
+        let ended = services.run(&context, &drains(&config, &context, &drain)).await;
+        if let Some(laptop) = laptop
+            && tokio::time::timeout(BACKENDS_END, laptop.stop()).await.is_err()
+        {
+            tracing::warn!("the backends did not stop in time; their data is safe");
+        }
+        ended
+    }
+}
+
+/// The order of the drain.
+fn drains(config: &UpConfig, context: &Context, drain: &CancellationToken) -> Drains {
+    let budget = context.drain_budget();
+    match config.backends {
+        // What the API accepts last is still worked off where nobody else would.
+        BackendsName::Laptop => Drains {
+            api: drain.clone(),
+            workers: CancellationToken::new(),
+            behind: budget.saturating_sub(services::API_SHARE),
+        },
+        // The backends outlive this process: order does not matter there, and time does.
+        BackendsName::Aws => {
+            Drains { api: drain.clone(), workers: drain.child_token(), behind: budget }
+        }
+    }
+}
