@@ -5,6 +5,7 @@
 //! them. OpenSearch and LocalStack come as `Option`; `None` has already printed `UNTESTED: …`, and
 //! under `CI=true` their absence fails, too.
 
+pub mod binary;
 pub mod database;
 pub mod eventually;
 pub mod http_double;
@@ -12,9 +13,11 @@ pub mod http_double;
 pub mod proxy;
 pub mod redis;
 pub mod shared_parts;
+pub mod sqs;
 
 mod missing;
 
+pub use binary::binary;
 pub use database::TestDatabase;
 pub use eventually::eventually;
 pub use http_double::{Answer, Gate, HttpDouble, Seen};
@@ -22,3 +25,4 @@ pub use http_double::{Answer, Gate, HttpDouble, Seen};
 pub use proxy::{Mood, Proxy};
 pub use redis::TestRedis;
 pub use shared_parts::{TestLocalStack, TestOpenSearch};
+pub use sqs::TestSqs;

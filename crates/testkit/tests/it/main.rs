@@ -3,3 +3,4 @@
 mod http_double;
 mod proxy;
 mod shared_parts;
+mod sqs;
