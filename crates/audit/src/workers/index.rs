@@ -12,6 +12,7 @@ mod batches;
 mod change;
 mod config;
 mod decode;
+pub mod events;
 mod failures;
 mod ingest;
 

@@ -49,7 +49,7 @@ pub(crate) struct Scene {
     pub(crate) feed: Arc<Feed>,
     pub(crate) worker: Arc<IndexWorker>,
     pub(crate) now: DateTime<Utc>,
-    _cluster: TestDatabase,
+    pub(crate) cluster: TestDatabase,
 }
 
 impl Scene {
@@ -75,7 +75,7 @@ impl Scene {
             legacy_tenants: vec!["legacy-shop".parse().unwrap()],
         });
         let now = clock.now().duration_trunc(TimeDelta::milliseconds(1)).unwrap();
-        Self { database, search, feed, worker: Arc::new(worker), now, _cluster: cluster }
+        Self { database, search, feed, worker: Arc::new(worker), now, cluster }
     }
 
     /// Ids that a query finds, newest first.

@@ -13,7 +13,7 @@ use sinks::error::{ItemError, SinkError};
 use sinks::pubsub::{Feed, FeedEvent};
 use sinks::search::{Document, Search};
 
-use super::failures;
+use super::{events, failures};
 use crate::crash::{self, CrashPoint};
 use crate::model::NewLog;
 use crate::store::{LogStore, StoreError};
@@ -180,6 +180,7 @@ async fn index(
     let keys: Vec<_> = documents.iter().map(|document| (&document.tenant, document.id)).collect();
     let erased = tombstones.erased_among(&keys).await.map_err(|error| failures::store(&error))?;
     if !erased.is_empty() {
+        events::TakenBack { documents: erased.len() }.emit();
         let references: Vec<_> = erased.iter().map(|place| documents[*place].reference()).collect();
         for (place, outcome) in erased.into_iter().zip(search.erase(&references).await?) {
             outcomes[place] = outcome;

@@ -3,17 +3,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use audit::model::{Erased, Inserted, LogKey, NewErasure, NewLog, NewRevision, Revised, StoredLog};
 use audit::store::{LogStore, StoreError};
-use contracts::audit::IndexMessage;
-use contracts::errors::{DATABASE_UNAVAILABLE, LOG_MISSING, PUBSUB_UNAVAILABLE};
+use contracts::audit::{BulkIndex, IndexMessage};
+use contracts::errors::{DATABASE_UNAVAILABLE, LOG_MISSING, PUBSUB_UNAVAILABLE, REJECTED_BY_STORE};
 use contracts::{LogId, Tenant};
-use database::DbErrorClass;
+use database::{DbErrorClass, Role};
 use queue_core::{Attempt, ErrorClass, Failure};
 use sinks::search::Query;
 use sinks::{SinkError, SinkErrorKind};
+use testkit::eventually;
 
 use crate::scene::{Scene, delete, first_attempt, header, log, tagged, tenant, update};
 
@@ -171,4 +173,59 @@ async fn a_document_written_after_the_erasure_is_taken_back() {
     assert_eq!(again.key, erased.key);
     scene.worker.process(&header_of(), delete(&given), attempt).await.unwrap();
     assert!(!scene.found(&acme, &Query::default()).await.contains(&given.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_postgres_refuses_is_rejected_at_once() {
+    let scene = Scene::new().await;
+    let acme = tenant("acme");
+    let given = log(&acme, scene.now, 1);
+    let (header, attempt) = (header(&acme, scene.now), first_attempt(scene.now));
+    let index = IndexMessage::Index(given.item.clone());
+    scene.worker.process(&header, index, attempt).await.unwrap();
+    let change = IndexMessage::Update(update(&given, Some(&["nul\0"]), None));
+    let failure = scene.worker.process(&header, change, attempt).await.unwrap_err();
+    let Failure::Reject(reason) = failure else { panic!("{failure:?}") };
+    assert_eq!(reason.code, REJECTED_BY_STORE);
+}
+
+/// Another transaction stores two logs in the wrong order while the worker stores them in the right
+/// one: PostgreSQL breaks off whoever waited first, which is the worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_is_repeated_free_of_charge() {
+    let scene = Scene::new().await;
+    let acme = tenant("acme");
+    let items: Vec<_> = (1..=2).map(|n| log(&acme, scene.now, n).item).collect();
+    let rows: Vec<NewLog> = items
+        .iter()
+        .map(|item| {
+            let record = bytes::Bytes::from(item.record.get().to_owned());
+            audit::rules::admit(&acme, record, &item.salt).unwrap()
+        })
+        .collect();
+    let mut other = scene.database.pool().begin().await.unwrap();
+    audit::store::insert_rows(&mut other, &rows[1..]).await.unwrap();
+
+    let (worker, header) = (Arc::clone(&scene.worker), header(&acme, scene.now));
+    let message = IndexMessage::BulkIndex(BulkIndex { items });
+    let attempt = first_attempt(scene.now);
+    let working = tokio::spawn(async move { worker.process(&header, message, attempt).await });
+    // Only the owner sees what others wait for.
+    let owner = scene.cluster.connect(Role::Owner);
+    eventually(Duration::from_secs(30), "the worker waits for the other's row", async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity
+              WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(owner.pool())
+        .await
+        .unwrap();
+        (waiting == 1).then_some(())
+    })
+    .await;
+    audit::store::insert_rows(&mut other, &rows[..1]).await.unwrap();
+    other.commit().await.unwrap();
+    assert!(working.await.unwrap().unwrap().is_empty());
+    assert_eq!(scene.stored(&acme).await.len(), 2);
+    assert_eq!(scene.feed.ids().len(), 2);
 }

@@ -15,6 +15,7 @@ use crate::model::{LogKey, NewLog, StoredLog};
 use crate::projection;
 use crate::rules::{self, Unplaced};
 use crate::store::{LogStore, StoreError};
+use crate::workers::index::events::BatchStored;
 
 /// What became of one log.
 #[derive(Clone, Debug)]
@@ -69,16 +70,36 @@ pub(super) async fn flush(
     let (logs, slots) = sorted_unique(messages);
     let outcomes = match insert(store, &logs).await {
         Ok(rows) => match known(store, &logs, &rows).await {
-            Ok(known) => logs
-                .into_iter()
-                .zip(rows)
-                .map(|(log, row)| outcome(log, row, &known, now))
-                .collect::<Vec<_>>(),
+            Ok(known) => {
+                let fresh = rows.iter().filter(|row| matches!(row, Ok(Row::New(_)))).count();
+                let outcomes: Vec<Stored> = logs
+                    .into_iter()
+                    .zip(rows)
+                    .map(|(log, row)| outcome(log, row, &known, now))
+                    .collect();
+                tell(&outcomes, fresh);
+                outcomes
+            }
             Err(error) => return vec![Err(error); sizes.len()],
         },
         Err(error) => return vec![Err(error); sizes.len()],
     };
     share_out(outcomes, &slots, &sizes)
+}
+
+fn tell(outcomes: &[Stored], fresh: usize) {
+    let mut event = BatchStored { stored: fresh as u64, ..BatchStored::default() };
+    for outcome in outcomes {
+        match outcome {
+            Stored::Kept { .. } => event.known += 1,
+            Stored::Erased => event.erased += 1,
+            Stored::Refused { .. } => event.refused += 1,
+            Stored::Waiting(_) => event.waiting += 1,
+        }
+    }
+    // Kept are the new ones and those that were there before.
+    event.known = event.known.saturating_sub(event.stored);
+    event.emit();
 }
 
 /// The batch sorted by key without repeats, and for each slot (message by message, log by log) the
