@@ -1,0 +1,8 @@
+//! The real `fleetctl` binary against real parts: what an operator types and what comes of it.
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
+
+mod command;
+mod configuration;
+mod dead_letters;
+mod import;
+mod keys;
