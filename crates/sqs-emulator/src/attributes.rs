@@ -207,9 +207,8 @@ fn canonical_value(name: &str, value: &str, fifo: bool) -> Result<String, SqsErr
         "FifoThroughputLimit" => one_of(name, value, ["perQueue", "perMessageGroupId"]),
         "KmsMasterKeyId" => Ok(value.to_owned()),
         "Policy" => policy(value),
-        "RedrivePolicy" if value.is_empty() => Ok(String::new()),
+        "RedrivePolicy" | "RedriveAllowPolicy" if value.is_empty() => Ok(String::new()),
         "RedrivePolicy" => RedrivePolicy::parse(value).map(|policy| policy.to_string()),
-        "RedriveAllowPolicy" if value.is_empty() => Ok(String::new()),
         "RedriveAllowPolicy" => AllowPolicy::parse(value).map(|policy| policy.to_string()),
         _ => Err(SqsError::unknown_attribute(name)),
     }

@@ -135,7 +135,9 @@ impl Broker {
                 self.send_batch(now_ms, caller, &queue, entries)
             }
             Request::ReceiveMessage(receive) => self.receive(now_ms, &receive),
-            Request::DeleteMessage { queue, receipt } => self.delete(now_ms, &queue, receipt),
+            Request::DeleteMessage { queue, receipt } => {
+                self.delete(now_ms, &queue, receipt.as_deref())
+            }
             Request::DeleteMessageBatch { queue, entries } => {
                 self.delete_batch(now_ms, &queue, entries)
             }

@@ -198,14 +198,7 @@ async fn answer(State(app): State<Arc<App>>, request: Request<Body>) -> Response
     let (parts, body) = request.into_parts();
     let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let caller = credentials::caller(text("authorization"));
-    let local;
-    let host = match text("host") {
-        Some(host) => host,
-        None => {
-            local = app.addr.to_string();
-            &local
-        }
-    };
+    let host = text("host").map_or_else(|| app.addr.to_string(), str::to_owned);
     let result = async {
         let body = read(body).await?;
         refuse_query_protocol(&parts.headers)?;
@@ -214,7 +207,7 @@ async fn answer(State(app): State<Arc<App>>, request: Request<Body>) -> Response
         app.hub.call(&caller, request).await
     };
     let reply = match result.await {
-        Ok(response) => json::encode(&response, host, &caller),
+        Ok(response) => json::encode(&response, &host, &caller),
         Err(error) => json::encode_error(&error),
     };
     respond(reply, app.requests.fetch_add(1, Ordering::Relaxed))

@@ -117,7 +117,7 @@ impl Store {
         }
         let mut broker = Broker::new(self.config);
         let tail = self.directory.load(&mut broker)?;
-        self.writer.resume(tail)?;
+        self.writer.resume(tail);
         Ok(Some(broker))
     }
 }

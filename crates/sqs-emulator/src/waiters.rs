@@ -59,10 +59,10 @@ impl Waiters {
 
     /// A poll comes back, woken or not.
     pub(crate) fn leave(&mut self, place: Place) {
-        if let Some(parked) = self.parked.get_mut(&place.queue) {
-            if parked.waiting.remove(&place.number).is_none() {
-                parked.promised = parked.promised.saturating_sub(place.max);
-            }
+        if let Some(parked) = self.parked.get_mut(&place.queue)
+            && parked.waiting.remove(&place.number).is_none()
+        {
+            parked.promised = parked.promised.saturating_sub(place.max);
         }
     }
 

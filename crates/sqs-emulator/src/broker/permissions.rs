@@ -1,4 +1,4 @@
-//! AddPermission and RemovePermission: they edit the queue's policy document. Nothing enforces it.
+//! `AddPermission` and `RemovePermission`: they edit the queue's policy document. Nothing enforces it.
 
 use serde_json::{Value, json};
 

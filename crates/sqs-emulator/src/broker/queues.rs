@@ -80,7 +80,7 @@ impl Broker {
         })?;
         let fifo = wanted.get("FifoQueue").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         check_name(&name, fifo)?;
-        let canonical = attributes::canonical(wanted, fifo || name.ends_with(".fifo"))?;
+        let canonical = attributes::canonical(wanted, fifo)?;
         check_tags(&tags)?;
         let arn = caller.queue(&name);
         if let Some(queue) = self.names.get(&arn).and_then(|id| self.queues.get(id)) {

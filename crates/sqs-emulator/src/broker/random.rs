@@ -1,4 +1,4 @@
-//! Where ids and nonces come from: SplitMix64, seeded, so that a run can be repeated. Nothing here is
+//! Where ids and nonces come from: `SplitMix64`, seeded, so that a run can be repeated. Nothing here is
 //! meant to be hard to guess.
 
 use uuid::Uuid;

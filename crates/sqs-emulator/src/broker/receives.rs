@@ -1,4 +1,4 @@
-//! ReceiveMessage: leases what is visible, sends what was received too often to the dead-letter queue.
+//! `ReceiveMessage`: leases what is visible, sends what was received too often to the dead-letter queue.
 
 use std::sync::Arc;
 
@@ -37,11 +37,11 @@ impl Broker {
         let until = now + visibility * 1_000;
         let fifo = queue.settings.fifo;
         let attempt = receive.attempt.as_deref().filter(|_| fifo);
-        if let Some(attempt) = attempt {
-            if let Some(again) = repeat(queue, attempt, now) {
-                let deliveries = self.lease_again(id, attempt, now, until, &again);
-                return Ok(Response::Received(deliveries, Arc::clone(&receive.selection)));
-            }
+        if let Some(attempt) = attempt
+            && let Some(again) = repeat(queue, attempt, now)
+        {
+            let deliveries = self.lease_again(id, attempt, now, until, &again);
+            return Ok(Response::Received(deliveries, Arc::clone(&receive.selection)));
         }
         let room = in_flight_max.saturating_sub(queue.leased());
         if room == 0 && !fifo && receive.wait_seconds.unwrap_or(queue.settings.wait) == 0 {

@@ -1,4 +1,4 @@
-//! SendMessage and SendMessageBatch.
+//! `SendMessage` and `SendMessageBatch`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! DeleteMessage, ChangeMessageVisibility and their batches: what a receipt handle can still do.
+//! `DeleteMessage`, `ChangeMessageVisibility` and their batches: what a receipt handle can still do.
 
 use super::{Broker, batches};
 use crate::effects::Effect;
@@ -14,10 +14,10 @@ impl Broker {
         &mut self,
         now: i64,
         queue: &QueueRef,
-        receipt: Option<String>,
+        receipt: Option<&str>,
     ) -> Result<Response, SqsError> {
         let id = self.queue_at(now, queue)?.id;
-        self.delete_one(id, receipt.as_deref())?;
+        self.delete_one(id, receipt)?;
         Ok(Response::Done)
     }
 

@@ -1,4 +1,4 @@
-//! Who calls: the access key and region of a SigV4 signature's credential scope. The signature is not
+//! Who calls: the access key and region of a `SigV4` signature's credential scope. The signature is not
 //! verified. An access key of twelve digits is an account, as tests use it; any other is the default.
 
 use crate::model::{Caller, DEFAULT_ACCOUNT, DEFAULT_REGION};

@@ -154,11 +154,14 @@ fn head(out: &mut Vec<u8>, tag: u8, queue: QueueId) {
 }
 
 fn number(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7F) as u8 | 0x80);
+    loop {
+        let [low, ..] = (value & 0x7F).to_le_bytes();
         value >>= 7;
+        if value == 0 {
+            return out.push(low);
+        }
+        out.push(low | 0x80);
     }
-    out.push(value as u8);
 }
 
 /// Times are milliseconds since the epoch and may be negative under a test's clock.
@@ -260,8 +263,8 @@ impl<'a> Reader<'a> {
         };
         let (sent_at, visible_at) = (self.time()?, self.time()?);
         let receives = u32::try_from(self.number()?).map_err(|_| self.error())?;
-        let received = self.byte()? == 1;
-        let first_received_at = Some(self.time()?).filter(|_| received);
+        let was_received = self.byte()? == 1;
+        let first_received_at = Some(self.time()?).filter(|_| was_received);
         let leased_at = self.time()?;
         let nonce = u64::from_le_bytes(self.array()?);
         let source = self.option()?.map(Arc::from);

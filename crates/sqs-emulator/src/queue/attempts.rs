@@ -31,11 +31,11 @@ impl Attempts {
     /// Remembers what an attempt got; a repeat keeps its first time.
     pub(crate) fn insert(&mut self, id: &str, now: i64, taken: Vec<Taken>) {
         self.prune(now);
-        if let Some((at, known)) = self.taken.get_mut(id) {
-            if now - *at < RECEIVE_ATTEMPT_WINDOW_MS {
-                *known = taken;
-                return;
-            }
+        if let Some((at, known)) = self.taken.get_mut(id)
+            && now - *at < RECEIVE_ATTEMPT_WINDOW_MS
+        {
+            *known = taken;
+            return;
         }
         let id: Arc<str> = id.into();
         self.by_age.push_back((now, Arc::clone(&id)));

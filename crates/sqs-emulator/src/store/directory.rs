@@ -76,7 +76,7 @@ impl Directory {
     pub(super) fn load(&self, broker: &mut Broker) -> Result<Tail, StoreError> {
         let snapshot = self.numbers("snapshot-", ".bin")?.pop();
         let snapshot_bytes = match snapshot {
-            Some(number) => self.load_snapshot(&self.snapshot(number), broker)?,
+            Some(number) => load_snapshot(&self.snapshot(number), broker)?,
             None => 0,
         };
         let first = snapshot.unwrap_or(1);
@@ -95,7 +95,7 @@ impl Directory {
     pub(super) fn load_sealed(&self, up_to: u64, broker: &mut Broker) -> Result<(), StoreError> {
         let snapshot = self.numbers("snapshot-", ".bin")?.pop();
         if let Some(number) = snapshot {
-            self.load_snapshot(&self.snapshot(number), broker)?;
+            load_snapshot(&self.snapshot(number), broker)?;
         }
         for number in self.numbers("segment-", ".log")? {
             if number >= snapshot.unwrap_or(0) && number <= up_to {
@@ -103,12 +103,6 @@ impl Directory {
             }
         }
         Ok(())
-    }
-
-    fn load_snapshot(&self, path: &Path, broker: &mut Broker) -> Result<u64, StoreError> {
-        let bytes = read(path)?;
-        let (end, complete) = replay(path, &bytes, broker)?;
-        if complete && end == bytes.len() { Ok(end as u64) } else { Err(cut(path, end)) }
     }
 
     /// Applies a segment and gives its length. Only the last one may end in a torn record.
@@ -152,6 +146,12 @@ impl Directory {
         });
         shortened.map_err(|error| StoreError::io("shorten", path, error))
     }
+}
+
+fn load_snapshot(path: &Path, broker: &mut Broker) -> Result<u64, StoreError> {
+    let bytes = read(path)?;
+    let (end, complete) = replay(path, &bytes, broker)?;
+    if complete && end == bytes.len() { Ok(end as u64) } else { Err(cut(path, end)) }
 }
 
 /// Applies the records of a file: where the good ones end, and whether the end mark was seen.

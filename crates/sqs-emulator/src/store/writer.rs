@@ -116,12 +116,11 @@ impl Writer {
     }
 
     /// The state in memory is the one on disk again: go on at that tail.
-    pub(super) fn resume(&self, tail: Tail) -> Result<(), StoreError> {
+    pub(super) fn resume(&self, tail: Tail) {
         let mut queued = self.shared.lock();
         queued.resume = Some(tail);
         queued.failed = None;
         self.shared.arrived.notify_one();
-        Ok(())
     }
 }
 
@@ -129,10 +128,10 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.arrived.notify_one();
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                tracing::error!("the log's thread has panicked");
-            }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the log's thread has panicked");
         }
     }
 }
@@ -298,7 +297,7 @@ impl Disk {
                 return self.tail.bytes >= self.rotate_at;
             }
             Some(Ok(Err(error))) => {
-                tracing::warn!(%error, "compaction failed; the log keeps its segments")
+                tracing::warn!(%error, "compaction failed; the log keeps its segments");
             }
             Some(Err(_)) => tracing::error!("the compaction's thread has panicked"),
             None => {}
@@ -310,10 +309,10 @@ impl Disk {
         if let Err(error) = self.file.sync_all() {
             tracing::error!(%error, "the log could not be synced at the end");
         }
-        if let Some(thread) = self.compaction.take() {
-            if thread.join().is_err() {
-                tracing::error!("the compaction's thread has panicked");
-            }
+        if let Some(thread) = self.compaction.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the compaction's thread has panicked");
         }
     }
 }

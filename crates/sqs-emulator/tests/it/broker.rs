@@ -252,7 +252,7 @@ fn queues_are_listed_in_pages_by_account_and_region() {
     let Response::Queues(rest) = bench.call(list(page.next, Some(1_000))).unwrap() else {
         panic!()
     };
-    let names: Vec<&str> = rest.queues.iter().map(|arn| arn.name()).collect();
+    let names: Vec<&str> = rest.queues.iter().map(sqs_emulator::QueueArn::name).collect();
     assert_eq!((names, rest.next), (vec!["a2", "a3", "a4"], None));
     let elsewhere = bench.broker.call(0, &other, list(None, None)).unwrap();
     assert!(matches!(elsewhere, Response::Queues(page) if page.queues.is_empty()));

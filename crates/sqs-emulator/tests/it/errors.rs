@@ -16,6 +16,7 @@ fn entries(count: usize) -> Value {
 }
 
 /// What is asked, by a name for the golden file. `Q` stands for a standard queue, `F` for a FIFO one.
+#[expect(clippy::too_many_lines, reason = "one table, a line per case")]
 fn cases() -> Vec<(&'static str, &'static str, Value)> {
     let long = "x".repeat(1_048_577);
     let half = "x".repeat(600_000);

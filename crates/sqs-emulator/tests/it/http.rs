@@ -104,8 +104,8 @@ async fn messages(server: &Running, url: &str) {
     let attributes = json!({
         "binaryAttribute": { "DataType": "Binary", "BinaryValue": "SGVsbG8gYmluYXJ5IHdvcmxkIQ==" }
     });
-    let send = json!({ "QueueUrl": url, "MessageBody": "msg", "MessageAttributes": attributes });
-    let sent = server.json("SendMessage", send).await;
+    let message = json!({ "QueueUrl": url, "MessageBody": "msg", "MessageAttributes": attributes });
+    let sent = server.json("SendMessage", message).await;
     assert_eq!(sent["MD5OfMessageBody"], "6e2baaf3b97dbeef01c0043275f9a0e7");
     assert_eq!(sent["MD5OfMessageAttributes"], "31a92b15d92f8db860eda32aceb656c3");
     let receive = json!({ "QueueUrl": url, "MessageAttributeNames": ["All"], "MessageSystemAttributeNames": ["All"] });

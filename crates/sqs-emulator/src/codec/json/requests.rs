@@ -26,7 +26,7 @@ struct Parameters {
     attributes: Option<BTreeMap<String, String>>,
     attribute_names: Option<Vec<String>>,
     tags: Option<BTreeMap<String, String>>,
-    /// CreateQueue alone spells it in lower case.
+    /// `CreateQueue` alone spells it in lower case.
     #[serde(rename = "tags")]
     create_tags: Option<BTreeMap<String, String>>,
     tag_keys: Option<Vec<String>>,
