@@ -44,7 +44,8 @@ fn find(passwd: &str, name: &str) -> Option<Account> {
 }
 
 /// A private directory (0700) of the account: the one asked for, or where that lies below a
-/// directory which the account may not enter, one under `/var/lib/flotilla` named after it.
+/// directory which the account may not enter, one under `/var/lib/flotilla` named after it, where
+/// the file `relocated` in the directory asked for points to.
 pub(crate) fn private_directory(
     wanted: &Path,
     account: Option<Account>,
@@ -59,12 +60,21 @@ pub(crate) fn private_directory(
     Ok(place)
 }
 
+/// A place of its own for that directory, which remembers it in the file `relocated`: a state
+/// directory that was removed and made anew must not find the data of the one before.
 fn relocated(wanted: &Path) -> Result<PathBuf, PartError> {
+    let marker = wanted.join("relocated");
+    let known = fs::read_to_string(&marker).ok().map(|text| PathBuf::from(text.trim()));
+    if let Some(place) = known.filter(|place| place.starts_with(ROOT_DATA) && place.is_dir()) {
+        return Ok(place);
+    }
     let name = wanted.to_string_lossy().trim_matches('/').replace('/', "-");
-    let place = Path::new(ROOT_DATA).join(name);
+    let place = Path::new(ROOT_DATA).join(format!("{name}-{:08x}", rand::random::<u32>()));
     fs::create_dir_all(&place).map_err(io(format!("create {}", place.display())))?;
     fs::set_permissions(ROOT_DATA, fs::Permissions::from_mode(0o711))
         .map_err(io(format!("open {ROOT_DATA} for passing through")))?;
+    fs::write(&marker, place.to_string_lossy().as_bytes())
+        .map_err(io(format!("write {}", marker.display())))?;
     Ok(place)
 }
 

@@ -50,3 +50,46 @@ pub(crate) fn run(command: &mut Command) -> Result<(), PartError> {
     let said = [output.stdout, output.stderr].concat();
     Err(PartError::Command { command: typed, output: last_lines(&String::from_utf8_lossy(&said)) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_made_once_and_never_half() {
+        let cache = tempfile::tempdir().expect("a directory");
+        let broken = once(cache.path(), "part", |fresh| {
+            fs::write(fresh.join("half"), "").map_err(io("write"))?;
+            run(Command::new("sh").args(["-c", "echo no route to the registry; exit 3"]))
+        });
+        let error = broken.expect_err("failed").to_string();
+        assert!(error.contains("sh -c") && error.contains("no route to the registry"), "{error}");
+        assert!(!cache.path().join("part").exists());
+
+        let made = once(cache.path(), "part", |fresh| {
+            assert!(!fresh.join("half").exists(), "begins afresh");
+            fs::write(fresh.join("whole"), "").map_err(io("write"))
+        });
+        assert!(made.expect("is made").join("whole").exists());
+        once(cache.path(), "part", |_| unreachable!("is there")).expect("is found");
+    }
+
+    #[test]
+    fn a_missing_program_comes_with_the_command_that_installs_it() {
+        let package = crate::programs::Package {
+            apt: "redis-server",
+            dnf: "redis",
+            apk: "redis",
+            pacman: "valkey",
+            brew: "redis",
+        };
+        let error = PartError::Missing {
+            part: "Redis",
+            program: "redis-server".to_owned(),
+            install: package.install_command(),
+        };
+        assert!(error.is_missing());
+        let text = error.to_string();
+        assert!(text.contains("`redis-server`") && text.contains("install"), "{text}");
+    }
+}

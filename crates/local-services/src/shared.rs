@@ -13,7 +13,7 @@ use crate::error::{PartError, io};
 use crate::process::Keep;
 
 /// Minutes without a user after which a shared part stops.
-pub const IDLE_MINUTES: u32 = 10;
+pub const IDLE_MINUTES: u32 = 20;
 /// How long another process may take to start the part.
 const START_LIMIT: Duration = Duration::from_secs(180);
 

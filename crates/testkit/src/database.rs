@@ -12,8 +12,9 @@ use tokio::sync::OnceCell;
 
 use crate::missing::required;
 
-/// A cluster answers within this, or it is taken for dead and started again.
-const ALIVE: Duration = Duration::from_secs(3);
+/// A cluster answers within this, or it is taken for dead and started again under the others. A dead
+/// one refuses at once; a live one on a busy machine is slow.
+const ALIVE: Duration = Duration::from_secs(30);
 
 /// Superuser URL of the shared cluster without a database name, found once per process.
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();

@@ -1,5 +1,7 @@
 //! Two processes: the active one dies by SIGKILL, the other follows within the lease's term.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,9 +17,13 @@ struct Process(Child);
 
 impl Process {
     fn start(url: &str) -> Self {
+        Self::start_with_admin(url, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    fn start_with_admin(url: &str, admin: SocketAddr) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_scheduler"))
             .args(["--scheduler-lease-secs=3", "--scheduler-interval-secs=1"])
-            .args(["--admin-addr=127.0.0.1:0", "--log-level=warn"])
+            .args([format!("--admin-addr={admin}"), "--log-level=warn".to_owned()])
             .env_clear()
             .env("DATABASE_URL", url)
             .stdin(Stdio::null())
@@ -80,4 +86,36 @@ async fn sigterm_drains_and_exits_with_0() {
     let status = process.0.wait().expect("ends");
     assert_eq!(status.code(), Some(0), "{status}");
     assert_eq!(holder(owner.pool()).await, None, "the lease was given back");
+}
+
+#[tokio::test]
+async fn days_left_by_class_and_who_leads_are_metrics() {
+    let database = TestDatabase::new().await;
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let admin = free.local_addr().expect("its address");
+    drop(free);
+    let _process = Process::start_with_admin(database.url(), admin);
+    let metrics = eventually(DEADLINE, "the metrics are there", async || {
+        let metrics = get(admin, "/metrics").ok()?;
+        metrics.contains("flotilla_partitions_remaining_days").then_some(metrics)
+    })
+    .await;
+    for class in ["7d", "30d", "90d", "1y", "7y", "custom"] {
+        let days = metrics
+            .lines()
+            .filter(|line| line.starts_with("flotilla_partitions_remaining_days{"))
+            .find(|line| line.contains(&format!("class=\"{class}\"")))
+            .and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        assert!(days.is_some_and(|days| days >= 14.0), "{class}: {days:?}");
+    }
+    assert!(metrics.lines().any(|line| line == "flotilla_scheduler_leading 1"), "{metrics}");
+}
+
+/// The body, and the head, of a page.
+fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(addr)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }

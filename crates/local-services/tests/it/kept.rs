@@ -80,3 +80,36 @@ fn assert_private(dir: &Path) {
         assert_eq!(mode & 0o077, 0, "{} is {mode:o}", path.display());
     }
 }
+
+/// Root's servers run as another account, which cannot enter a closed directory.
+#[tokio::test]
+async fn below_a_closed_directory_root_s_data_lies_elsewhere_and_is_found_again() {
+    use std::os::unix::fs::PermissionsExt;
+    if !local_services::account::is_root() {
+        return;
+    }
+    let base = open_directory();
+    let closed = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(base.path(), closed).expect("closes");
+    let dir = base.path().join("postgres");
+    let server = Postgres::start(&dir).await.expect("starts");
+    psql(&server.url(), "CREATE TABLE t (n int)");
+    let place = server.dir().to_path_buf();
+    assert!(place.starts_with("/var/lib/flotilla"), "{}", place.display());
+    assert_private(&place);
+    server.stop().await.expect("stops");
+    let server = Postgres::start(&dir).await.expect("starts again");
+    assert_eq!(server.dir(), place);
+    psql(&server.url(), "DROP TABLE t");
+    server.stop().await.expect("stops");
+
+    // A directory made anew has nothing to do with that.
+    std::fs::remove_dir_all(&dir).expect("is removed");
+    let server = Postgres::start(&dir).await.expect("starts");
+    let second = server.dir().to_path_buf();
+    assert_ne!(second, place);
+    server.stop().await.expect("stops");
+    for place in [place, second] {
+        std::fs::remove_dir_all(place).expect("is cleaned up");
+    }
+}

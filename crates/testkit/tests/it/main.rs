@@ -2,5 +2,6 @@
 
 mod http_double;
 mod proxy;
+mod redis;
 mod shared_parts;
 mod sqs;
