@@ -1,11 +1,13 @@
 //! Amazon SQS on this machine, as a server: the command line around `sqs_emulator::Server`.
 
+mod describe;
+
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use sqs_emulator::{BrokerConfig, Server, ServerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +36,9 @@ struct Arguments {
     /// What to log: error, warn, info, debug, or a filter such as `sqs_emulator=debug`.
     #[arg(long, env = "SQS_LOCAL_LOG", default_value = "warn", value_name = "FILTER")]
     log: String,
+    /// Print these options as JSON and exit.
+    #[arg(long, hide = true)]
+    describe: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -57,6 +62,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
+    if arguments.describe {
+        say(&describe::describe(&Arguments::command()).to_string());
+        return ExitCode::SUCCESS;
+    }
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(&arguments.log);
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
 use crate::attributes::Settings;
-use crate::effects::encoding::{self, DecodeError};
+use crate::effects::decoding::{DecodeError, Reader};
+use crate::effects::encoding;
 use crate::effects::{Effect, MoveTask};
 use crate::errors::SqsError;
 use crate::limits;
@@ -211,7 +212,7 @@ impl Broker {
 
     /// Applies changes that [`Broker::take_journal`] or [`Broker::snapshot`] gave.
     pub fn replay(&mut self, changes: &[u8]) -> Result<(), DecodeError> {
-        let mut reader = encoding::Reader::new(changes);
+        let mut reader = Reader::new(changes);
         while let Some(effect) = reader.next_effect()? {
             self.apply(effect);
         }

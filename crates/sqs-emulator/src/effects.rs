@@ -12,6 +12,7 @@ use crate::model::{Message, QueueArn, QueueId};
 use crate::operations::MoveStatus;
 use crate::queue::{DedupKey, Kind};
 
+pub(crate) mod decoding;
 pub(crate) mod encoding;
 
 /// A message with all that is known about it, as it is stored, moved and kept in snapshots.

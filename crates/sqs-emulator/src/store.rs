@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::broker::{Broker, BrokerConfig};
-use crate::effects::encoding::DecodeError;
+use crate::effects::decoding::DecodeError;
 
 mod compaction;
 mod directory;

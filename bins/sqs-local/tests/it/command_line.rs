@@ -17,6 +17,9 @@ fn help_shows_examples_and_wrong_usage_exits_64() {
         assert!(text.contains(expected), "{expected} in {text}");
     }
     assert_eq!(run(&["--port", "many"]).0, Some(64));
+    let (code, text) = run(&["--describe"]);
+    let described: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &described["options"][1]["flag"]), (Some(0), &"--port".into()));
 }
 
 #[test]
