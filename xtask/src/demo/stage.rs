@@ -56,9 +56,10 @@ impl Stage {
         command
             .args(["up", "--except", "index-worker", "--state-dir"])
             .arg(self.folder.join("state"));
-        for flag in ["--listen-addr", "--sqs-addr", "--admin-addr"] {
-            command.args([flag, &free_address()?]);
-        }
+        let admin = free_address()?;
+        command.args(["--listen-addr", &free_address()?, "--sqs-addr", &free_address()?]);
+        command.args(["--admin-addr", &admin]);
+        let admin = format!("http://{admin}");
         let mut fleet = Process::start("fleet", &mut command, &self.folder.join("fleet.log"))?;
         let env = self.env_path();
         let deadline = begun + START_MAX;
@@ -70,7 +71,7 @@ impl Stage {
         self.variables = variables(&fs::read_to_string(&env)?);
         loop {
             fleet.expect_running()?;
-            if self.ask_text(&["healthcheck", "--ready", "--admin", &self.admin()]).is_ok() {
+            if self.ask_text(&["healthcheck", "--ready", "--admin", &admin]).is_ok() {
                 break;
             }
             ensure!(Instant::now() < deadline, "the fleet is not ready; see {}", self.log_path());
@@ -287,10 +288,6 @@ impl Stage {
 
     fn variable(&self, name: &str) -> String {
         self.variables.get(name).cloned().unwrap_or_default()
-    }
-
-    fn admin(&self) -> String {
-        format!("http://{}", self.variable("ADMIN_ADDR"))
     }
 
     /// Stops everything; each process must end cleanly.
