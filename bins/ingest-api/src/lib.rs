@@ -172,6 +172,7 @@ impl IngestApi {
                 "address": address,
                 "pending_bytes": publisher.pending_bytes(),
                 "live_connections": live.connections(),
+                "live_slow": live.slow(),
             })
         });
         let authenticator = Arc::clone(&self.authenticator);

@@ -12,6 +12,7 @@ mod position;
 mod session;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -84,6 +85,7 @@ pub struct Live {
     database: Database,
     connections: Arc<Semaphore>,
     backfills: Arc<Semaphore>,
+    slow: Arc<AtomicU64>,
     tasks: TaskTracker,
     drain: CancellationToken,
 }
@@ -100,6 +102,7 @@ impl Live {
         Self {
             connections: Arc::new(Semaphore::new(config.live_connections_max as usize)),
             backfills: Arc::new(Semaphore::new(BACKFILLS_MAX)),
+            slow: Arc::default(),
             config,
             feed,
             database,
@@ -111,6 +114,11 @@ impl Live {
     /// Connections now.
     pub fn connections(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// Connections that were closed since the start because their client did not keep up.
+    pub fn slow(&self) -> u64 {
+        self.slow.load(Ordering::Relaxed)
     }
 
     /// Closes every connection, each told where to resume, and waits for them.

@@ -108,6 +108,9 @@ impl Session {
         metrics::gauge!("flotilla_live_connections").increment(1.0);
         let end = self.serve().await.err().unwrap_or(End::ClientGone);
         metrics::gauge!("flotilla_live_connections").decrement(1.0);
+        if end == End::Slow {
+            self.live.slow.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
         metrics::counter!("flotilla_live_closed_total", "reason" => end.told().1).increment(1);
         self.close(end).await;
     }

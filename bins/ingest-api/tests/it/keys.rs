@@ -1,0 +1,98 @@
+//! Keys and scopes over HTTP: what each route asks for, and how fast a revocation is seen.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use database::{Role, api_keys};
+use edge::Scope;
+use serde_json::json;
+use sinks::pubsub::{Feed, FeedConfig};
+use testkit::eventually;
+
+use crate::scene::{Scene, event, key_id, make_key, problem, told};
+
+const ID: &str = "0193e9a0-0000-7000-8000-000000000001";
+
+#[tokio::test]
+async fn every_route_asks_for_its_scope() {
+    let scene = Scene::new().await;
+    let owner = scene.database.connect(Role::Owner);
+    let id = format!("/logs/{ID}");
+    let routes = [
+        ("POST", "/logs", Scope::LogsWrite),
+        ("POST", "/logs/bulk", Scope::LogsWrite),
+        ("GET", "/logs", Scope::LogsRead),
+        ("GET", &id, Scope::LogsRead),
+        ("PATCH", &id, Scope::LogsAnnotate),
+        ("DELETE", &id, Scope::LogsErase),
+        ("GET", "/logs/export", Scope::LogsExport),
+        ("POST", "/logs/live/ticket", Scope::LogsTail),
+    ];
+    for (method, path, scope) in routes {
+        let request = |key: Option<&str>| {
+            let method = method.parse().unwrap();
+            let mut request = scene.client.request(method, scene.url(path)).json(&json!({}));
+            if let Some(key) = key {
+                request = request.bearer_auth(key);
+            }
+            request.send()
+        };
+        problem(&told(request(None).await.unwrap()).await, 401, "unauthenticated");
+        let others: Vec<Scope> = Scope::ALL.iter().copied().filter(|s| *s != scope).collect();
+        let without = make_key(&owner, "acme", &others).await;
+        let refused = told(request(Some(&without)).await.unwrap()).await;
+        problem(&refused, 403, "forbidden");
+        assert!(refused.1["detail"].as_str().unwrap().contains(scope.as_str()));
+        let with = make_key(&owner, "acme", &[scope]).await;
+        let status = request(Some(&with)).await.unwrap().status().as_u16();
+        assert!(![401, 403].contains(&status), "{method} {path}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_is_seen_within_five_seconds() {
+    let scene = Scene::new().await;
+    let send = || scene.post("/logs").json(&event(1)).send();
+    assert_eq!(send().await.unwrap().status(), 202);
+    let owner = scene.database.connect(Role::Owner);
+    let id = key_id(&scene.key);
+    api_keys::revoke(owner.pool(), id, Utc::now()).await.unwrap().unwrap();
+    let feed = Feed::open(&FeedConfig::new(scene.redis.url())).unwrap();
+    feed.announce_revocation(id).await.unwrap();
+    eventually(Duration::from_secs(5), "the key is refused", async || {
+        let (status, _) = told(send().await.unwrap()).await;
+        (status == 401).then_some(())
+    })
+    .await;
+    feed.close().await;
+}
+
+#[tokio::test]
+async fn a_revocation_missed_while_redis_was_away_is_seen_when_it_is_back() {
+    let mut scene = Scene::new().await;
+    assert_eq!(scene.post("/logs").json(&event(1)).send().await.unwrap().status(), 202);
+    scene.redis.kill().await;
+    let owner = scene.database.connect(Role::Owner);
+    api_keys::revoke(owner.pool(), key_id(&scene.key), Utc::now()).await.unwrap().unwrap();
+    scene.redis.start().await;
+    eventually(Duration::from_secs(20), "the key is refused", async || {
+        let (status, _) = told(scene.post("/logs").json(&event(1)).send().await.unwrap()).await;
+        (status == 401).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn public_routes_need_no_key() {
+    let scene = Scene::new().await;
+    for (path, word) in [("/healthz", "ok"), ("/openapi.json", "\"openapi\""), ("/docs", "<h1>")] {
+        let response = scene.client.get(scene.url(path)).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        assert!(response.text().await.unwrap().contains(word), "{path}");
+    }
+    let missing = scene.client.get(scene.url("/nothing")).send().await.unwrap();
+    problem(&told(missing).await, 404, "not-found");
+    let method = scene.client.delete(scene.url("/healthz")).send().await.unwrap();
+    assert_eq!(method.headers()["allow"], "GET,HEAD");
+    problem(&told(method).await, 405, "method-not-allowed");
+}

@@ -1,0 +1,189 @@
+//! Every limit with the input just below and just above, and bodies that are hostile.
+
+use std::time::Duration;
+
+use serde_json::json;
+use testkit::eventually;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::queue::Mood;
+use crate::scene::{PATIENCE, Scene, event, problem, told};
+
+/// What the server answers to these bytes, until it closes.
+async fn raw(scene: &Scene, request: &[u8]) -> String {
+    let mut stream = connect(scene).await;
+    stream.write_all(request).await.unwrap();
+    rest(&mut stream).await
+}
+
+async fn connect(scene: &Scene) -> TcpStream {
+    TcpStream::connect(scene.base.trim_start_matches("http://")).await.unwrap()
+}
+
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    // A server that refuses early may reset what it did not read.
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    let _reset = read.expect("the connection ends");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn bodies_stop_at_the_limit() {
+    let scene = Scene::with(&["--body-bytes-max=2048"]).await;
+    let text = event(1).to_string();
+    let of = |size: usize| {
+        let body = format!("{text}{}", " ".repeat(size - text.len()));
+        scene.post("/logs").header("content-type", "application/json").body(body).send()
+    };
+    assert_eq!(of(2_048).await.unwrap().status(), 202);
+    let refused = told(of(2_049).await.unwrap()).await;
+    problem(&refused, 413, "body-too-large");
+    assert!(refused.1["detail"].as_str().unwrap().contains("2048"));
+}
+
+#[tokio::test]
+async fn a_bulk_stops_at_a_thousand_events_and_at_five_mebibytes() {
+    let scene = Scene::new().await;
+    let of = |count: usize| {
+        let events: Vec<_> = (0..count).map(event).collect();
+        scene.post("/logs/bulk").json(&events).send()
+    };
+    let (status, body) = told(of(1_000).await.unwrap()).await;
+    assert_eq!((status, &body["accepted"]), (202, &json!(1_000)));
+    problem(&told(of(1_001).await.unwrap()).await, 413, "body-too-large");
+    problem(&told(of(0).await.unwrap()).await, 422, "invalid-field");
+
+    let exactly = 5 * 1024 * 1024;
+    let sized = |size: usize| {
+        let body = format!("[{}]", event(1));
+        let body = format!("{body}{}", " ".repeat(size - body.len()));
+        scene.post("/logs/bulk").header("content-type", "application/json").body(body).send()
+    };
+    assert_eq!(sized(exactly).await.unwrap().status(), 202);
+    problem(&told(sized(exactly + 1).await.unwrap()).await, 413, "body-too-large");
+}
+
+#[tokio::test]
+async fn a_bulk_that_swells_beyond_the_buffer_is_still_taken() {
+    let scene = Scene::new().await;
+    // Two bytes as sent, six as stored: 4 MiB become 12, more than a tenant's 8 MiB.
+    let mut swelling = event(1);
+    swelling["metadata"]["text"] = json!("é".repeat(40_000));
+    let events = vec![swelling; 50];
+    let (status, body) = told(scene.post("/logs/bulk").json(&events).send().await.unwrap()).await;
+    assert_eq!((status, &body["accepted"]), (202, &json!(50)));
+}
+
+#[tokio::test]
+async fn one_event_stops_at_256_kib() {
+    let scene = Scene::new().await;
+    let mut event = event(1);
+    event["metadata"] = json!({"filler": ""});
+    let base = event.to_string().len();
+    let mut of = |size: usize| {
+        event["metadata"]["filler"] = json!("x".repeat(size - base));
+        scene.post("/logs").json(&event).send()
+    };
+    assert_eq!(of(256 * 1024).await.unwrap().status(), 202);
+    problem(&told(of(256 * 1024 + 1).await.unwrap()).await, 413, "body-too-large");
+}
+
+#[tokio::test]
+async fn malformed_binary_and_mistyped_bodies_are_named() {
+    let scene = Scene::new().await;
+    let send = async |media: &str, body: Vec<u8>| {
+        let request = scene.post("/logs").header("content-type", media).body(body);
+        told(request.send().await.unwrap()).await
+    };
+    let json = "application/json";
+    problem(&send(json, b"{\"actor\":".to_vec()).await, 400, "invalid-json");
+    problem(&send(json, vec![0xff, 0xfe, 0x00]).await, 400, "invalid-json");
+    problem(&send(json, Vec::new()).await, 400, "invalid-json");
+    problem(&send("text/plain", event(1).to_string().into()).await, 415, "unsupported-media-type");
+    let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+    problem(&send(json, deep.into_bytes()).await, 422, "invalid-field");
+    let wrong = send(json, br#"{"actor":{"type":"u","id":1},"action":"a"}"#.to_vec()).await;
+    problem(&wrong, 422, "invalid-field");
+    assert_eq!(wrong.1["errors"][0]["pointer"], "/actor/id");
+    assert!(wrong.1["errors"][0]["detail"].as_str().unwrap().contains("got a number"));
+    assert!(scene.queue.sent().is_empty());
+}
+
+#[tokio::test]
+async fn headers_stop_at_the_limit() {
+    let scene = Scene::with(&["--header-bytes-max=4096"]).await;
+    let send = async |filler: usize| {
+        let request =
+            scene.client.get(scene.url("/healthz")).header("x-filler", "x".repeat(filler));
+        request.send().await.unwrap()
+    };
+    // The client sends about a hundred bytes of its own.
+    assert_eq!(send(3_800).await.status(), 200);
+    problem(&told(send(4_096).await).await, 431, "headers-too-large");
+    let many = raw(&scene, b"GET /healthz HTTP/1.1\r\nhost: x\r\n").await;
+    assert!(many.is_empty() || many.starts_with("HTTP/1.1 408"), "{many}");
+}
+
+#[tokio::test]
+async fn slow_clients_are_let_go() {
+    let flags = ["--header-read-timeout-ms=300", "--body-read-timeout-ms=300"];
+    let scene = Scene::with(&flags).await;
+    // Headers that never end.
+    let mut slow = connect(&scene).await;
+    slow.write_all(b"POST /logs HTTP/1.1\r\nhost: x\r\nx-a: ").await.unwrap();
+    rest(&mut slow).await;
+    // A body that never ends.
+    let head = format!(
+        "POST /logs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 100\r\n\r\n{{",
+        scene.key
+    );
+    let answer = raw(&scene, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("slow-client"), "{answer}");
+    assert_eq!(scene.post("/logs").json(&event(1)).send().await.unwrap().status(), 202);
+}
+
+#[tokio::test]
+async fn requests_at_once_stop_at_the_limit() {
+    let scene = Scene::with(&["--requests-in-flight-max=2"]).await;
+    scene.queue.mood(Mood::Hangs);
+    let waiting: Vec<_> =
+        (0..2).map(|n| tokio::spawn(scene.post("/logs").json(&event(n)).send())).collect();
+    let refused = eventually(PATIENCE, "a third request is refused", async || {
+        let told = told(scene.client.get(scene.url("/healthz")).send().await.unwrap()).await;
+        (told.0 != 200).then_some(told)
+    })
+    .await;
+    problem(&refused, 503, "overloaded");
+    scene.queue.mood(Mood::Takes);
+    for one in waiting {
+        assert_eq!(one.await.unwrap().unwrap().status(), 202);
+    }
+    assert_eq!(scene.client.get(scene.url("/healthz")).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_key_has_a_rate() {
+    let scene = Scene::with(&["--rate-per-key=1", "--rate-burst-per-key=3"]).await;
+    for left in ["2", "1", "0"] {
+        let response = scene.post("/logs").json(&event(1)).send().await.unwrap();
+        let headers = response.headers();
+        assert_eq!(headers["ratelimit-policy"], "\"key\";q=3;w=3");
+        assert!(headers["ratelimit"].to_str().unwrap().starts_with(&format!("\"key\";r={left};")));
+        assert_eq!(response.status(), 202);
+    }
+    let response = scene.post("/logs").json(&event(1)).send().await.unwrap();
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert!(response.headers().contains_key("ratelimit"));
+    problem(&told(response).await, 429, "rate-limited");
+    let other = scene.client.post(scene.url("/logs")).bearer_auth(&scene.foreign_key);
+    assert_eq!(other.json(&event(1)).send().await.unwrap().status(), 202, "keys share nothing");
+    eventually(Duration::from_secs(5), "a token comes back", async || {
+        let response = scene.post("/logs").json(&event(1)).send().await.unwrap();
+        (response.status() == 202).then_some(())
+    })
+    .await;
+}
