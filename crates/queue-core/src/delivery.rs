@@ -140,7 +140,9 @@ impl<W: Worker> Core<W> {
     }
 
     async fn release_unstarted(&self, taken: &Taken) {
-        let case = Case::of(taken, None, History::default(), Schedule::STANDARD);
+        let header = decode::decode::<W::Message>(&taken.received).ok().map(|known| known.header);
+        let mut case = Case::of(taken, header, History::default(), Schedule::STANDARD);
+        self.note(&mut case, errors::RELEASED, "received while draining").await;
         let outcome = self.apply(&case, Event::Drained, "").await;
         self.meters.ended(outcome);
     }
@@ -294,7 +296,8 @@ impl<W: Worker> Core<W> {
 
     /// Records that a message was given back on purpose, where that might be taken for a crash.
     async fn note(&self, case: &mut Case<'_>, code: ErrorCode, why: &str) {
-        if self.standing(case).unaccounted >= NOTE_FROM {
+        let ran_alone = case.history.attempts.last().is_some_and(marks_alone);
+        if ran_alone || self.standing(case).unaccounted >= NOTE_FROM {
             self.record(case, &Error::infrastructure(code, why), false).await;
         }
     }
@@ -362,13 +365,17 @@ impl<W: Worker> Core<W> {
             failures: case.history.failures,
             receives,
             unaccounted: since,
-            ran_alone: since > 0
-                && last.is_some_and(|l| !l.counts && l.code == errors::CRASH_LOOP.code),
+            ran_alone: since > 0 && last.is_some_and(marks_alone),
             processed: self.settler.processed(&case.received.message_id),
             age: Duration::from_millis(u64::try_from(age).unwrap_or(0)),
             retention: Duration::from_secs(self.retention_secs.load(Ordering::Relaxed)),
         }
     }
+}
+
+/// Whether a record says that the message was about to run alone.
+fn marks_alone(record: &RecordedFailure) -> bool {
+    !record.counts && record.code == errors::CRASH_LOOP.code
 }
 
 /// What a message's past is kept under: our envelope id, or the broker's id without an envelope.

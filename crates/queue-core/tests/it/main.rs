@@ -1,0 +1,18 @@
+//! The engine against the emulator's broker under paused time: one binary, a module per duty.
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
+
+mod broker_driver;
+mod rig;
+
+mod breaker;
+mod coalescing;
+mod crash_loop;
+mod dead_letters;
+mod drain;
+mod fetching;
+mod leases;
+mod retries;
+mod sending;
+mod settling;
+mod storm;
+mod undecodable;

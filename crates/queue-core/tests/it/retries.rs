@@ -1,0 +1,261 @@
+//! Duty 4: the decision table in action. Failures are recorded and count; receives, infrastructure
+//! errors, snoozes and restarts do not.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use contracts::errors;
+use queue_core::attempts::{AttemptStoreError, History};
+use queue_core::{AttemptStore, Error, Failure, MemoryAttempts, RecordedFailure};
+
+use crate::broker_driver::Kind;
+use crate::rig::{Rig, Seen, handling, header, infrastructure};
+
+#[tokio::test(start_paused = true)]
+async fn three_failures_with_growing_jittered_pauses_and_then_the_dead_letter_queue() {
+    let rig = Rig::new();
+    rig.fill(0..40);
+    let starts = Arc::new(Mutex::new(std::collections::BTreeMap::<u64, Vec<Duration>>::new()));
+    let running = rig.start({
+        let (starts, world) = (Arc::clone(&starts), Arc::clone(&rig.world));
+        move |delivery| {
+            let mut starts = starts.lock().unwrap();
+            let at = starts.entry(delivery.message.0).or_default();
+            assert_eq!(usize::try_from(delivery.attempt.failures).unwrap(), at.len());
+            at.push(world.elapsed());
+            async { Err(handling("broken")) }
+        }
+    });
+    rig.until("dead-lettered", || rig.dlq.depth().visible == 40).await;
+    rig.until_empty().await;
+    let starts = starts.lock().unwrap().clone();
+    let mut seconds = std::collections::BTreeSet::new();
+    for at in starts.values() {
+        assert_eq!(at.len(), 3);
+        // Full jitter over 1 s and 2 s, rounded up; and the next poll of a busy engine.
+        let slack = Duration::from_secs(1);
+        assert!(at[1] - at[0] <= Duration::from_secs(1) + slack, "{at:?}");
+        assert!(at[2] - at[1] <= Duration::from_secs(2) + slack, "{at:?}");
+        assert!(at[1] - at[0] >= Duration::from_secs(1), "{at:?}");
+        seconds.insert((at[2] - at[1]).as_secs());
+    }
+    assert!(seconds.len() > 1, "jittered: {seconds:?}");
+    let backoffs = rig.queue.calls(Kind::Extend);
+    assert!(backoffs.iter().all(|call| call.seconds.iter().all(|s| (1..=2).contains(s))));
+    for letter in rig.letters() {
+        assert_eq!((letter.code.as_str(), letter.failures), ("failures-exhausted", 3));
+        assert_eq!(letter.attempts.len(), 3);
+        assert!(letter.attempts.iter().all(|a| a.error == "broken" && a.counts));
+    }
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_an_hour_of_infrastructure_errors_dead_letters_nothing() {
+    let rig = Rig::new();
+    rig.fill(0..30);
+    let (seen, most) = (Seen::default(), Arc::new(Mutex::new(0)));
+    let running = rig.start({
+        let (seen, most, world) = (seen.clone(), Arc::clone(&most), Arc::clone(&rig.world));
+        move |delivery| {
+            let down = world.elapsed() < Duration::from_secs(1_800);
+            let mut most = most.lock().unwrap();
+            *most = (*most).max(delivery.attempt.receives);
+            if !down {
+                seen.note(&delivery);
+            }
+            async move { if down { Err(infrastructure("connection refused")) } else { Ok(()) } }
+        }
+    });
+    rig.until_empty().await;
+    assert_eq!(seen.sorted(), (0..30).collect::<Vec<_>>());
+    assert_eq!(rig.dlq.depth().visible, 0);
+    let most = *most.lock().unwrap();
+    assert!(most < 20, "{most} receives, the queue's redrive count is 25");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn receives_are_not_failures() {
+    let rig = Rig::new();
+    rig.fill(0..1);
+    for _ in 0..6 {
+        let taken = rig.queue.take(1, Duration::from_secs(30));
+        rig.queue.expose(&taken[0].receipt);
+    }
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let running = rig.start({
+        let attempts = Arc::clone(&attempts);
+        move |delivery| {
+            let first = attempts.lock().unwrap().is_empty();
+            attempts.lock().unwrap().push(delivery.attempt);
+            async move { if first { Err(handling("once")) } else { Ok(()) } }
+        }
+    });
+    rig.until_empty().await;
+    let attempts = attempts.lock().unwrap().clone();
+    let figures: Vec<_> = attempts.iter().map(|a| (a.failures, a.receives)).collect();
+    assert_eq!(figures, [(0, 7), (1, 8)]);
+    assert_eq!(rig.dlq.depth().visible, 0);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sinks_own_time_is_kept_and_a_snooze_uses_no_attempt() {
+    let rig = Rig::new();
+    rig.fill(0..1);
+    let starts = Arc::new(Mutex::new(Vec::new()));
+    let running = rig.start({
+        let (starts, world) = (Arc::clone(&starts), Arc::clone(&rig.world));
+        move |delivery| {
+            let mut starts = starts.lock().unwrap();
+            starts.push((world.elapsed(), delivery.attempt.failures));
+            let nth = starts.len();
+            async move {
+                match nth {
+                    1 => Err(Failure::RetryAfter(
+                        Error::handling(errors::INTERNAL, "quota"),
+                        Duration::from_millis(89_500),
+                    )),
+                    2..=12 => Err(Failure::Snooze(Duration::from_secs(600))),
+                    _ => Ok(()),
+                }
+            }
+        }
+    });
+    rig.until_empty().await;
+    let starts = starts.lock().unwrap().clone();
+    assert_eq!(starts.len(), 13);
+    let pause = starts[1].0 - starts[0].0;
+    assert!(pause >= Duration::from_secs(90) && pause < Duration::from_secs(92), "{pause:?}");
+    assert!(starts[1..].iter().all(|(_, failures)| *failures == 1), "{starts:?}");
+    let pause = starts[5].0 - starts[4].0;
+    assert!(pause >= Duration::from_secs(600) && pause < Duration::from_secs(602), "{pause:?}");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn panics_are_caught_and_count() {
+    let rig = Rig::new();
+    rig.fill(0..2);
+    let seen = Seen::default();
+    let running = rig.start({
+        let seen = seen.clone();
+        move |delivery| {
+            let poison = delivery.message.0 == 0;
+            seen.note(&delivery);
+            async move {
+                assert!(!poison, "message {} is poison", 0);
+                Ok(())
+            }
+        }
+    });
+    rig.until("dead-lettered", || rig.dlq.depth().visible == 1).await;
+    rig.until_empty().await;
+    let letter = rig.letters().remove(0);
+    assert!(letter.attempts.iter().all(|a| a.code == "handler-panic"), "{letter:?}");
+    assert_eq!(letter.attempts[0].error, "message 0 is poison");
+    assert_eq!(seen.sorted(), [0, 0, 0, 1]);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_survive_a_crash_and_success_forgets_them() {
+    let rig = Rig::new();
+    rig.fill(0..2);
+    let seen = Seen::default();
+    let fail = |seen: &Seen| {
+        let seen = seen.clone();
+        move |delivery: queue_core::Delivery<crate::rig::Job>| {
+            seen.note(&delivery);
+            let ok = delivery.message.0 == 1 && delivery.attempt.failures == 1;
+            async move { if ok { Ok(()) } else { Err(handling("broken")) } }
+        }
+    };
+    let running = rig.start(fail(&seen));
+    rig.until("two failures of the first", || {
+        seen.all().iter().filter(|id| **id == 0).count() == 2
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    running.crash().await;
+    let running = rig.start(fail(&seen));
+    rig.until("dead-lettered", || rig.dlq.depth().visible == 1).await;
+    rig.until_empty().await;
+    assert_eq!(seen.sorted(), [0, 0, 0, 1, 1]);
+    let ids = [0, 1].map(|id| header(id).id.to_string());
+    let histories = rig.attempts.load(crate::rig::QUEUE.name, &ids).await.unwrap();
+    assert!(histories.iter().all(|history| *history == History::default()), "{histories:?}");
+    running.stop().await;
+}
+
+/// A store that can be switched off.
+#[derive(Default)]
+struct Flaky {
+    inner: MemoryAttempts,
+    down: AtomicBool,
+}
+
+impl Flaky {
+    fn check(&self) -> Result<(), AttemptStoreError> {
+        if self.down.load(Ordering::Relaxed) {
+            Err(AttemptStoreError("down".into()))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[async_trait]
+impl AttemptStore for Flaky {
+    async fn record(
+        &self,
+        queue: &str,
+        message: &str,
+        failure: RecordedFailure,
+    ) -> Result<History, AttemptStoreError> {
+        self.check()?;
+        self.inner.record(queue, message, failure).await
+    }
+
+    async fn load(&self, queue: &str, ids: &[String]) -> Result<Vec<History>, AttemptStoreError> {
+        self.check()?;
+        self.inner.load(queue, ids).await
+    }
+
+    async fn forget(&self, queue: &str, messages: &[String]) -> Result<(), AttemptStoreError> {
+        self.check()?;
+        self.inner.forget(queue, messages).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_store_that_is_down_loses_no_message_and_no_failure() {
+    let mut rig = Rig::new();
+    let store = Arc::new(Flaky::default());
+    rig.attempts = Arc::clone(&store) as Arc<dyn AttemptStore>;
+    rig.fill(0..5);
+    store.down.store(true, Ordering::Relaxed);
+    let seen = Seen::default();
+    let running = rig.start({
+        let seen = seen.clone();
+        move |delivery| {
+            seen.note(&delivery);
+            async { Err(handling("broken")) }
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(1_800)).await;
+    assert_eq!(rig.dlq.depth().visible, 0, "nothing is judged without its past");
+    assert_eq!(seen.count(), 5, "nor handled again");
+    store.down.store(false, Ordering::Relaxed);
+    rig.until("dead-lettered", || rig.dlq.depth().visible == 5).await;
+    rig.until_empty().await;
+    for letter in rig.letters() {
+        let counted = letter.attempts.iter().filter(|a| a.counts).count();
+        assert_eq!((letter.failures, counted), (3, 3), "{letter:?}");
+    }
+    assert_eq!(seen.count(), 15);
+    running.stop().await;
+}
