@@ -20,6 +20,9 @@ use crate::operations::{Receive, Request, Response};
 use crate::store::{Durability, Store, StoreError};
 use crate::waiters::{Place, Waiters};
 
+/// How often the timers look whether a failed disk works again.
+const RETRY_MS: i64 = 250;
+
 /// A broker that many tasks can call. Cloning gives another handle to the same one.
 #[derive(Clone, Debug)]
 pub struct Hub {
@@ -171,11 +174,14 @@ impl Hub {
     pub async fn run_timers(&self) {
         let shared = &self.shared;
         loop {
+            shared.admit().await;
             let next = {
                 let mut guard = shared.lock();
                 let state = &mut *guard;
                 let now = shared.clock.now_ms();
-                if shared.recover(state).is_ok() {
+                if shared.recover(state).is_err() {
+                    Some(now + RETRY_MS)
+                } else {
                     state.broker.advance(now);
                     while let Some(queue) = state.waiters.due(now) {
                         state.waiters.settle(now, queue, &mut state.broker);
@@ -184,8 +190,8 @@ impl Hub {
                         }
                     }
                     shared.finish(state, now, None, None);
+                    earliest(state)
                 }
-                earliest(state)
             };
             let due = async {
                 match next {

@@ -59,8 +59,8 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(id: QueueId, arn: QueueArn, settings: Settings, at: i64) -> Self {
-        let order = Order::new(settings.fifo);
+    pub(crate) fn new(id: QueueId, arn: QueueArn, settings: Settings, fair: bool, at: i64) -> Self {
+        let order = Order::new(settings.fifo, fair);
         Self {
             id,
             arn,
@@ -105,8 +105,8 @@ impl Queue {
     }
 
     /// The visible message that comes next; `after` is the one the same receive took before it.
-    pub(crate) fn next(&self, after: Option<(u64, &Arc<str>)>, fair: bool) -> Option<u64> {
-        self.order.next(after, fair)
+    pub(crate) fn next(&self, after: Option<(u64, &Arc<str>)>) -> Option<u64> {
+        self.order.next(after)
     }
 
     pub(crate) fn store(&mut self, stored: Stored) {
@@ -179,7 +179,7 @@ impl Queue {
         self.slots.clear();
         self.hidden.clear();
         self.ages.clear();
-        self.order = Order::new(self.settings.fifo);
+        self.order = self.order.emptied();
         self.leased = 0;
         self.dedup.clear();
         self.attempts.clear();

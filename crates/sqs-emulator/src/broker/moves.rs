@@ -143,7 +143,7 @@ impl Broker {
         };
         self.on(from, |queue| queue.advance(now));
         for _ in 0..allowed {
-            let next = self.queues.get(&from).and_then(|queue| queue.next(None, false));
+            let next = self.queues.get(&from).and_then(|queue| queue.next(None));
             let Some(seq) = next else {
                 task.status = MoveStatus::Completed;
                 break;

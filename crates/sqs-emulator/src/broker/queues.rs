@@ -263,7 +263,8 @@ impl Broker {
         match effect {
             Effect::QueueCreated { queue, arn, attributes, tags, at } => {
                 self.last_queue = self.last_queue.max(queue.0);
-                let mut made = Queue::new(queue, arn.clone(), Settings::new(&attributes), at);
+                let fair = self.config.fair_queues;
+                let mut made = Queue::new(queue, arn.clone(), Settings::new(&attributes), fair, at);
                 made.tags = tags;
                 self.link(&arn, made.settings.redrive.as_ref());
                 self.names.insert(arn, queue);
@@ -274,6 +275,9 @@ impl Broker {
                 if let Some(gone) = self.queues.remove(&queue) {
                     self.unlink(&gone.arn, gone.settings.redrive.as_ref());
                     self.names.remove(&gone.arn);
+                    for task in self.tasks_by_source.remove(&gone.arn).unwrap_or_default() {
+                        self.tasks.remove(&task);
+                    }
                     if self.config.recreate_interval_ms > 0 {
                         self.deleted.insert(gone.arn, at);
                     }

@@ -59,7 +59,6 @@ impl Broker {
     }
 
     fn lease_up_to(&mut self, id: QueueId, max: usize, now: i64, until: i64) -> Vec<Delivery> {
-        let fair = self.config.fair_queues;
         let mut deliveries = Vec::new();
         let mut after: Option<(u64, Option<Arc<str>>)> = None;
         let mut redriven = 0;
@@ -67,7 +66,7 @@ impl Broker {
         while deliveries.len() < max && redriven < REDRIVES_PER_RECEIVE_MAX {
             let Some(queue) = self.queues.get(&id) else { break };
             let last = after.as_ref().and_then(|(seq, group)| Some((*seq, group.as_ref()?)));
-            let Some(seq) = queue.next(last, fair) else { break };
+            let Some(seq) = queue.next(last) else { break };
             let Some(slot) = queue.slot(seq) else { break };
             after = Some((seq, slot.message.group.clone().filter(|_| queue.settings.fifo)));
             match target {

@@ -26,8 +26,16 @@ pub(crate) enum Order {
 }
 
 impl Order {
-    pub(crate) fn new(fifo: bool) -> Self {
-        if fifo { Self::Fifo(Fifo::default()) } else { Self::Standard(Standard::default()) }
+    pub(crate) fn new(fifo: bool, fair: bool) -> Self {
+        if fifo { Self::Fifo(Fifo::default()) } else { Self::Standard(Standard::new(fair)) }
+    }
+
+    /// The same rules, no messages.
+    pub(crate) fn emptied(&self) -> Self {
+        match self {
+            Self::Standard(order) => Self::Standard(order.emptied()),
+            Self::Fifo(_) => Self::Fifo(Fifo::default()),
+        }
     }
 
     /// Tells of a message that appears (`from` is `None`), changes, or goes (`to` is `None`).
@@ -47,9 +55,9 @@ impl Order {
     }
 
     /// The next message for a receive that has just taken `after`, a number with its group.
-    pub(crate) fn next(&self, after: Option<(u64, &Arc<str>)>, fair: bool) -> Option<u64> {
+    pub(crate) fn next(&self, after: Option<(u64, &Arc<str>)>) -> Option<u64> {
         match self {
-            Self::Standard(order) => order.next(fair),
+            Self::Standard(order) => order.next(),
             Self::Fifo(order) => order.next(after),
         }
     }

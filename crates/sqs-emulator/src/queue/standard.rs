@@ -33,9 +33,20 @@ pub(crate) struct Standard {
     heads: BTreeSet<(Listed, Arc<str>)>,
     visible: usize,
     leased: usize,
+    /// Whether noisy tenants wait at all.
+    fair: bool,
 }
 
 impl Standard {
+    pub(crate) fn new(fair: bool) -> Self {
+        Self { fair, ..Self::default() }
+    }
+
+    /// The same rules, no messages.
+    pub(crate) fn emptied(&self) -> Self {
+        Self::new(self.fair)
+    }
+
     pub(crate) fn ready(&self) -> usize {
         self.visible
     }
@@ -64,13 +75,9 @@ impl Standard {
     }
 
     /// The oldest message of the quiet; when there is none, that of the noisy tenant who holds
-    /// least. Without `fair`, simply the oldest.
-    pub(crate) fn next(&self, fair: bool) -> Option<u64> {
+    /// least.
+    pub(crate) fn next(&self) -> Option<u64> {
         let plain = self.plain.first().copied();
-        if !fair {
-            let tenants = self.heads.iter().map(|((_, _, seq), _)| *seq).min();
-            return [plain, tenants].into_iter().flatten().min();
-        }
         match (plain, self.heads.first()) {
             (Some(plain), Some(((false, _, seq), _))) => Some(plain.min(*seq)),
             (Some(plain), _) => Some(plain),
@@ -82,7 +89,7 @@ impl Standard {
         if !self.tenants.contains_key(name) {
             self.tenants.insert(Arc::clone(name), Tenant::default());
         }
-        let total = self.leased;
+        let (total, fair) = (self.leased, self.fair);
         let Some(tenant) = self.tenants.get_mut(name) else { return };
         if from == Some(Kind::Visible) {
             tenant.visible.remove(&seq);
@@ -94,7 +101,10 @@ impl Standard {
         tenant.leased -= usize::from(from == Some(Kind::Leased));
         if tenant.visible.is_empty() {
             tenant.noisy = false;
-        } else if tenant.leased >= NOISY_IN_FLIGHT_MIN && tenant.leased * NOISY_SHARE > total {
+        } else if fair
+            && tenant.leased >= NOISY_IN_FLIGHT_MIN
+            && tenant.leased * NOISY_SHARE > total
+        {
             tenant.noisy = true;
         }
         let listed = tenant
@@ -123,20 +133,36 @@ mod tests {
     #[test]
     fn a_noisy_tenant_waits_behind_a_quiet_one() {
         let (noisy, quiet): (Arc<str>, Arc<str>) = ("noisy".into(), "quiet".into());
-        let mut order = Standard::default();
+        let mut order = Standard::new(true);
         for seq in 0..100 {
             order.set(seq, Some(&noisy), None, Some(Kind::Visible));
         }
         order.set(100, Some(&quiet), None, Some(Kind::Visible));
         for seq in 0..29 {
-            assert_eq!(order.next(true), Some(seq));
+            assert_eq!(order.next(), Some(seq));
             order.set(seq, Some(&noisy), Some(Kind::Visible), Some(Kind::Leased));
         }
-        assert_eq!(order.next(true), Some(29), "29 in flight are not yet noisy");
+        assert_eq!(order.next(), Some(29), "29 in flight are not yet noisy");
         order.set(29, Some(&noisy), Some(Kind::Visible), Some(Kind::Leased));
-        assert_eq!(order.next(true), Some(100), "30 are");
-        assert_eq!(order.next(false), Some(30));
+        assert_eq!(order.next(), Some(100), "30 are");
         order.set(100, Some(&quiet), Some(Kind::Visible), Some(Kind::Leased));
-        assert_eq!(order.next(true), Some(30), "nothing is withheld when nobody else waits");
+        assert_eq!(order.next(), Some(30), "nothing is withheld when nobody else waits");
+    }
+
+    #[test]
+    fn without_fairness_the_oldest_comes_first() {
+        let (noisy, quiet): (Arc<str>, Arc<str>) = ("noisy".into(), "quiet".into());
+        let mut order = Standard::new(false);
+        for seq in 0..100 {
+            order.set(seq, Some(&noisy), None, Some(Kind::Visible));
+        }
+        order.set(100, Some(&quiet), None, Some(Kind::Visible));
+        order.set(101, None, None, Some(Kind::Visible));
+        for seq in 0..102 {
+            assert_eq!(order.next(), Some(seq));
+            let group = [&noisy, &quiet].into_iter().nth(usize::from(seq == 100));
+            let group = group.filter(|_| seq != 101);
+            order.set(seq, group, Some(Kind::Visible), Some(Kind::Leased));
+        }
     }
 }
