@@ -28,6 +28,8 @@ pub const READERS_MAX: usize = 10_000;
 const CHANNELS_AT_ONCE: usize = 256;
 /// How often a silent connection is asked whether it is alive.
 const PING_EVERY: Duration = Duration::from_secs(3);
+/// Times that a stream is read before its readers are sent to the database instead.
+const READS_MAX: u32 = 3;
 /// First and longest wait before connecting again; in between they double, with jitter.
 const WAIT_FIRST: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -312,10 +314,7 @@ impl Listener {
         loop {
             let last = self.topics().get(topic).and_then(|listened| listened.last);
             let page = match last {
-                Some(last) => self.publisher.after(topic, last).await.unwrap_or_else(|error| {
-                    warn!(sink = NAME, %error, "the live feed cannot catch up; readers backfill");
-                    None
-                }),
+                Some(last) => self.after(topic, last).await,
                 None => None,
             };
             let mut topics = self.topics();
@@ -327,6 +326,22 @@ impl Listener {
                     for (id, payload) in entries {
                         listened.deliver(id, &Bytes::from(payload));
                     }
+                }
+            }
+        }
+    }
+
+    /// What the stream holds after an entry. The connection that reads it was lost with the
+    /// other one and may come back a moment later, so it is asked more than once.
+    async fn after(&self, topic: &Topic, last: EntryId) -> Option<Vec<(EntryId, Vec<u8>)>> {
+        let mut tries = 1;
+        loop {
+            match self.publisher.after(topic, last).await {
+                Ok(page) => return page,
+                Err(_) if tries < READS_MAX => tries += 1,
+                Err(error) => {
+                    warn!(sink = NAME, %error, "the live feed cannot catch up; readers backfill");
+                    return None;
                 }
             }
         }

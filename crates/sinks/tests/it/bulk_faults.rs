@@ -139,7 +139,7 @@ async fn requests_are_bounded_by_bytes() {
         Answer::json(json!({ "items": items }))
     };
     let (double, sink) = cluster(all_written).await;
-    let sink = sink.with_bulk_bytes_max(2_500);
+    let sink = sink.with_bulk_bytes_max(1_500);
     let mut documents = documents(10);
     documents[4].text = vec!["long ".repeat(2_000)];
     let outcomes = sink.index(&documents).await.unwrap();
@@ -151,7 +151,7 @@ async fn requests_are_bounded_by_bytes() {
     assert!(counts.len() > 3, "{counts:?}");
     for seen in &bulks {
         let alone = actions(seen).len() == 1;
-        assert!(seen.body.len() <= 2_500 || alone, "{} bytes", seen.body.len());
+        assert!(seen.body.len() <= 1_500 || alone, "{} bytes", seen.body.len());
         assert_eq!(seen.header("content-type"), "application/x-ndjson");
     }
 }
