@@ -70,7 +70,7 @@ impl TestSqs {
     /// Makes a queue with the defaults of SQS, FIFO where the name ends in `.fifo`.
     pub async fn create_queue(&self, name: &str) -> Arc<dyn Driver> {
         let mut attributes = BTreeMap::new();
-        if name.ends_with(".fifo") {
+        if name.strip_suffix(".fifo").is_some() {
             attributes.insert("FifoQueue".to_owned(), "true".to_owned());
         }
         let name = name.to_owned();

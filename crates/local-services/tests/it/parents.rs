@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use local_services::Redis;
 use local_services::process::alive;
-use tokio::time::Instant;
+use testkit::eventually;
 
 use crate::open_directory;
 
@@ -52,9 +52,6 @@ async fn a_killed_parent_leaves_no_server() {
 }
 
 async fn gone(pid: i32) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while alive(pid) {
-        assert!(Instant::now() < deadline, "process {pid} still runs");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let gone = async || (!alive(pid)).then_some(());
+    eventually(Duration::from_secs(10), "the server is gone", gone).await;
 }
