@@ -184,7 +184,7 @@ where
 
     async fn flush_until_empty(self: Arc<Self>) {
         loop {
-            let Some((batch, work)) = self.locked().next_batch() else { return };
+            let Some((batch, work)) = self.locked().next_batch(Instant::now()) else { return };
             self.start(work);
             self.flush_one(batch).await;
         }

@@ -100,6 +100,19 @@ pub enum EntryError {
     Refused(String),
 }
 
+/// A settle, extend or send that takes longer has failed, should a driver's own limit not hold; below
+/// the shortest lease in the catalogue, so that there is time for another try.
+pub(crate) const CALL_MAX: Duration = Duration::from_secs(10);
+
+/// Waits for a batch call, not beyond [`CALL_MAX`].
+pub(crate) async fn within_limit(
+    call: impl Future<Output = Result<EntryResults, DriverError>>,
+) -> Result<EntryResults, DriverError> {
+    tokio::time::timeout(CALL_MAX, call)
+        .await
+        .unwrap_or_else(|_| Err(DriverError::Timeout(format!("no answer in {CALL_MAX:?}"))))
+}
+
 /// Per-entry results, one for each entry, in the order of the entries.
 pub type EntryResults = Vec<Result<(), EntryError>>;
 

@@ -11,7 +11,9 @@ use tokio::time::Instant;
 use crate::backoff::Jitter;
 use crate::coalesce::{CoalesceLimits, Coalescer};
 use crate::config::{EngineConfig, LEASE_CEILING};
-use crate::driver::{BATCH_ENTRIES_MAX, Driver, DriverError, EntryError, EntryResults};
+use crate::driver::{
+    BATCH_ENTRIES_MAX, Driver, DriverError, EntryError, EntryResults, within_limit,
+};
 use crate::events::{self, Meters};
 use crate::lease::Held;
 use processed::Processed;
@@ -66,7 +68,7 @@ impl Settler {
                 let (driver, meters) = (Arc::clone(&driver), Arc::clone(&meters));
                 async move {
                     meters.called("settle");
-                    per_entry(receipts.len(), driver.settle(&receipts).await)
+                    per_entry(receipts.len(), within_limit(driver.settle(&receipts)).await)
                 }
             })
         };
@@ -76,7 +78,7 @@ impl Settler {
                 let (driver, meters) = (Arc::clone(&driver), Arc::clone(&meters));
                 async move {
                     meters.called("extend");
-                    per_entry(entries.len(), driver.extend(&entries).await)
+                    per_entry(entries.len(), within_limit(driver.extend(&entries)).await)
                 }
             })
         };

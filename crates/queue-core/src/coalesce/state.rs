@@ -162,7 +162,7 @@ impl<K: Clone + Eq + Hash, I, O> State<K, I, O> {
 
     /// The next batch to flush, and the tasks to start for what is left behind it; `None` ends the
     /// flusher that asks.
-    pub(super) fn next_batch(&mut self) -> Option<(Batch<K, I, O>, Work)> {
+    pub(super) fn next_batch(&mut self, now: Instant) -> Option<(Batch<K, I, O>, Work)> {
         let (key, lane) = loop {
             let Some(key) = self.ready.pop_front() else {
                 self.flushers -= 1;
@@ -187,11 +187,18 @@ impl<K: Clone + Eq + Hash, I, O> State<K, I, O> {
         }
         lane.waiting_bytes -= batch.bytes;
         lane.running += 1;
-        lane.ready = !lane.waiting.is_empty();
-        if lane.ready {
-            self.ready.push_back(key);
-        }
-        Some((batch, self.start_flusher()))
+        lane.ready = false;
+        let left = lane.waiting.len();
+        let full = left >= self.limits.items_max || lane.waiting_bytes >= self.limits.bytes_max;
+        let work = if left == 0 {
+            Work::default()
+        } else if full || self.closed || self.limits.linger.is_zero() {
+            self.make_ready(key)
+        } else {
+            // What is left over waits for company like any other.
+            self.set_deadline(key, now)
+        };
+        Some((batch, work))
     }
 
     /// A batch of `key` has its outcomes.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{Cause, Lease, Leases};
 use crate::clock::Clock;
 use crate::config::LEASE_CEILING;
-use crate::driver::{BATCH_ENTRIES_MAX, Driver, EntryError};
+use crate::driver::{BATCH_ENTRIES_MAX, Driver, EntryError, within_limit};
 use crate::events::{self, Meters};
 
 /// Kept before the broker's ceiling, for the handler to end and the message to be given back.
@@ -121,7 +121,7 @@ impl Keeper {
             })
             .collect();
         self.meters.called("extend");
-        let results = self.driver.extend(&entries).await;
+        let results = within_limit(self.driver.extend(&entries)).await;
         if let Err(error) = &results {
             // Not lost yet: the next look tries again, until the lease ends.
             events::ExtendFailed { messages: batch.len(), error }.emit(&self.meters);

@@ -291,7 +291,9 @@ impl Driver for BrokerQueue {
             let messages = self.take(i64::try_from(request.max).unwrap(), request.lease);
             if !messages.is_empty() || Instant::now() >= deadline {
                 if let Fault::Duplicate = fault {
-                    messages.iter().for_each(|message| self.expose(&message.receipt));
+                    for message in &messages {
+                        self.expose(&message.receipt);
+                    }
                 }
                 return match fault {
                     Fault::LoseAnswer(error) => Err(error),
