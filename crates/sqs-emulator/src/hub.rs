@@ -43,6 +43,8 @@ struct Shared {
 struct State {
     broker: Broker,
     waiters: Waiters,
+    /// When the timers will look again by themselves.
+    planned: Option<i64>,
 }
 
 type Ticket = Option<oneshot::Receiver<Result<(), StoreError>>>;
@@ -67,7 +69,7 @@ impl Hub {
     }
 
     fn new(broker: Broker, store: Option<Store>) -> Self {
-        let state = Mutex::new(State { broker, waiters: Waiters::default() });
+        let state = Mutex::new(State { broker, waiters: Waiters::default(), planned: None });
         let shared = Shared {
             state,
             store,
@@ -179,7 +181,7 @@ impl Hub {
                 let mut guard = shared.lock();
                 let state = &mut *guard;
                 let now = shared.clock.now_ms();
-                if shared.recover(state).is_err() {
+                state.planned = if shared.recover(state).is_err() {
                     Some(now + RETRY_MS)
                 } else {
                     state.broker.advance(now);
@@ -191,7 +193,8 @@ impl Hub {
                     }
                     shared.finish(state, now, None, None);
                     earliest(state)
-                }
+                };
+                state.planned
             };
             let due = async {
                 match next {
@@ -280,7 +283,6 @@ impl Shared {
         durability: Option<Durability>,
         queue: Option<QueueId>,
     ) -> Ticket {
-        let before = earliest(state);
         let ticket = self.store.as_ref().and_then(|store| {
             let journal = state.broker.take_journal();
             store.append(&journal, durability)
@@ -288,7 +290,9 @@ impl Shared {
         for queue in state.broker.take_touched().into_iter().chain(queue) {
             state.waiters.settle(now, queue, &mut state.broker);
         }
-        if earliest(state) != before {
+        let next = earliest(state);
+        if next.is_some_and(|at| state.planned.is_none_or(|planned| at < planned)) {
+            state.planned = next;
             self.rescheduled.notify_one();
         }
         ticket

@@ -227,7 +227,11 @@ async fn read(body: Body) -> Result<bytes::Bytes, SqsError> {
 
 fn refuse_query_protocol(headers: &HeaderMap) -> Result<(), SqsError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if content_type.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded")) {
+    // With a target it is JSON, whatever curl calls it.
+    let form = !headers.contains_key("x-amz-target");
+    if form
+        && content_type.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"))
+    {
         return Err(SqsError::new(
             ErrorKind::UnknownOperation,
             "The query protocol is not served; use an SDK or CLI of 2024 or later, which speak AWS \

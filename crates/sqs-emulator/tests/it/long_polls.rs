@@ -183,6 +183,28 @@ async fn closing_and_deleting_the_queue_end_polls_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_move_task_goes_on_by_itself() {
+    let rig = Rig::new();
+    let dead = rig.create("dead", &[]).await;
+    let policy = format!(r#"{{"deadLetterTargetArn":"{dead}","maxReceiveCount":1}}"#);
+    let queue = rig.create("q", &[("RedrivePolicy", &policy)]).await;
+    for body in ["a", "b", "c"] {
+        rig.send(&dead, Draft::text(body)).await;
+    }
+    let start = Request::StartMessageMoveTask {
+        source: Some(dead.as_str().to_owned()),
+        destination: Some(queue.as_str().to_owned()),
+        rate: Some(2),
+    };
+    rig.hub.call(&Caller::default(), start).await.unwrap();
+    for (body, seconds) in [("a", 0.0), ("b", 0.5), ("c", 0.5)] {
+        let got = rig.poll(&queue, 1, 20).await.unwrap();
+        assert_eq!((got.0.join(","), got.2), (body.to_owned(), seconds));
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_pollers_and_senders_lose_and_double_nothing() {
     let rig = Arc::new(Rig::new());
     let queue = rig.create("q", &[]).await;
