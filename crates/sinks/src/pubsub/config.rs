@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 /// The live feed.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct FeedConfig {
-    /// Redis' address with its password, e.g. <redis://localhost:6379> or <rediss://:password@host:6379>
+    /// Redis' address, with its password if it has one; rediss:// for TLS
+    ///
+    /// Example: `rediss://:correct-horse@redis.internal:6379`
     #[arg(
         long,
         env = "REDIS_URL",
@@ -30,6 +32,16 @@ pub struct FeedConfig {
         value_parser = clap::value_parser!(u64).range(16..=100_000)
     )]
     pub feed_stream_max: u64,
+}
+
+impl std::fmt::Debug for FeedConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The address may hold a password.
+        f.debug_struct("FeedConfig")
+            .field("redis_timeout_ms", &self.redis_timeout_ms)
+            .field("feed_stream_max", &self.feed_stream_max)
+            .finish_non_exhaustive()
+    }
 }
 
 impl FeedConfig {

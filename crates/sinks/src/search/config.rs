@@ -14,15 +14,21 @@ pub enum SearchAuth {
 }
 
 /// The search engine.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct SearchConfig {
-    /// OpenSearch's address, e.g. <http://localhost:9200>; absent: PostgreSQL full text
+    /// OpenSearch's address; without one, PostgreSQL full text is used
+    ///
+    /// Example: `http://localhost:9200`
     #[arg(long, env = "OPENSEARCH_URL", value_parser = url)]
     pub opensearch_url: Option<String>,
     /// User name for basic authentication
+    ///
+    /// Example: flotilla
     #[arg(long, env = "OPENSEARCH_USERNAME", requires = "opensearch_url")]
     pub opensearch_username: Option<String>,
     /// Password for basic authentication
+    ///
+    /// Example: correct-horse-battery
     #[arg(
         long,
         env = "OPENSEARCH_PASSWORD",
@@ -33,7 +39,7 @@ pub struct SearchConfig {
     /// How to authenticate: auto (basic when a user name is set) or aws (Signature Version 4)
     #[arg(long, env = "OPENSEARCH_AUTH", value_enum, default_value = "auto")]
     pub opensearch_auth: SearchAuth,
-    /// First part of every index and alias name: lower case letters and digits, e.g. audit
+    /// First part of every index and alias name: lower case letters and digits
     #[arg(long, env = "OPENSEARCH_INDEX_PREFIX", default_value = "audit", value_parser = prefix)]
     pub opensearch_index_prefix: String,
     /// Seconds after which a call to the search engine is given up, 1 to 120
@@ -44,6 +50,19 @@ pub struct SearchConfig {
         value_parser = clap::value_parser!(u64).range(1..=120)
     )]
     pub search_timeout_secs: u64,
+}
+
+impl std::fmt::Debug for SearchConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The password is left out.
+        f.debug_struct("SearchConfig")
+            .field("opensearch_url", &self.opensearch_url)
+            .field("opensearch_username", &self.opensearch_username)
+            .field("opensearch_auth", &self.opensearch_auth)
+            .field("opensearch_index_prefix", &self.opensearch_index_prefix)
+            .field("search_timeout_secs", &self.search_timeout_secs)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SearchConfig {

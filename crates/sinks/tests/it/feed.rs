@@ -272,3 +272,14 @@ async fn readers_are_bounded_and_closing_ends_them() {
     assert!(timeout(SOON, readers[0].recv()).await.unwrap().is_none());
     assert!(feed.subscribe(&tenant()).is_err());
 }
+
+#[tokio::test]
+async fn tls_to_a_server_without_it_is_an_error() {
+    let redis = TestRedis::new().await;
+    let feed = feed(&redis.url().replace("redis://", "rediss://"));
+    assert!(feed.publish(&events(0..1)).await.is_err());
+    let mut reader = feed.subscribe(&tenant()).unwrap();
+    assert!(timeout(Duration::from_millis(500), reader.recv()).await.is_err());
+    assert!(feed.probe().await.is_err());
+    feed.close().await;
+}

@@ -10,4 +10,5 @@ mod feed;
 mod opensearch_auth;
 mod oracle;
 mod postgres_search;
+mod random;
 mod rebuild;

@@ -1,7 +1,10 @@
 //! How calls to OpenSearch are authenticated: not at all, by name and password, or signed.
 
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::{Args as _, FromArgMatches as _};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use sinks::search::{OpenSearchSink, Search as _, SearchConfig};
 use testkit::{Answer, HttpDouble};
 
@@ -34,6 +37,28 @@ async fn basic_or_nothing() {
             ("PUT", "/_index_template/audit-logs")
         );
     }
+}
+
+#[tokio::test]
+async fn signed_for_aws() {
+    let double = HttpDouble::start().await;
+    double.always(Answer::json(json!({ "acknowledged": true })));
+    let credentials = Credentials::new("AKIDEXAMPLE", "s3cret", None, None, "test");
+    let aws = aws_config::SdkConfig::builder()
+        .region(aws_config::Region::new("eu-west-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .build();
+    let config = SearchConfig::opensearch(double.url());
+    OpenSearchSink::signed(&config, &aws).unwrap().ensure().await.unwrap();
+    let seen = double.seen().pop().unwrap();
+    let authorization = seen.header("authorization");
+    assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"));
+    assert!(authorization.contains("/eu-west-1/es/aws4_request"), "{authorization}");
+    // The body is signed, too: its hash is the one of what arrived.
+    let hash = hex::encode(Sha256::digest(&seen.body));
+    assert_eq!(seen.header("x-amz-content-sha256"), hash);
+    let nowhere = OpenSearchSink::signed(&config, &aws_config::SdkConfig::builder().build());
+    assert!(nowhere.unwrap_err().to_string().contains("AWS_REGION"));
 }
 
 #[test]

@@ -83,13 +83,34 @@ pub(super) struct Api {
 }
 
 impl Api {
+    /// A client that authenticates as the configuration says.
     pub(super) async fn new(config: &SearchConfig) -> Result<Self, SinkError> {
-        let refused = |why: String| SinkError::new(NAME, SinkErrorKind::Refused, why);
+        let credentials = match config.opensearch_auth {
+            SearchAuth::Aws => {
+                let behavior = aws_config::BehaviorVersion::latest();
+                Some(signing(&aws_config::defaults(behavior).load().await)?)
+            }
+            SearchAuth::Auto => config.opensearch_username.clone().map(|user| {
+                Credentials::Basic(user, config.opensearch_password.clone().unwrap_or_default())
+            }),
+        };
+        Self::with(config, credentials)
+    }
+
+    /// A client that signs with these credentials.
+    pub(super) fn signed(
+        config: &SearchConfig,
+        aws: &aws_config::SdkConfig,
+    ) -> Result<Self, SinkError> {
+        Self::with(config, Some(signing(aws)?))
+    }
+
+    fn with(config: &SearchConfig, credentials: Option<Credentials>) -> Result<Self, SinkError> {
         let url = config.opensearch_url.as_deref().unwrap_or_default();
         let url = Url::parse(url).map_err(|error| refused(format!("OPENSEARCH_URL: {error}")))?;
         let pool = SingleNodeConnectionPool::new(url);
         let mut builder = TransportBuilder::new(pool).timeout(config.timeout());
-        if let Some(credentials) = credentials(config).await.map_err(refused)? {
+        if let Some(credentials) = credentials {
             builder = builder.auth(credentials);
         }
         let transport = builder.build().map_err(|error| refused(error.to_string()))?;
@@ -134,18 +155,13 @@ impl Api {
     }
 }
 
-async fn credentials(config: &SearchConfig) -> Result<Option<Credentials>, String> {
-    match config.opensearch_auth {
-        SearchAuth::Aws => {
-            let loaded = aws_config::defaults(aws_config::BehaviorVersion::latest()).load().await;
-            Credentials::try_from(loaded)
-                .map(Some)
-                .map_err(|error| format!("OPENSEARCH_AUTH=aws: {error}; set AWS_REGION"))
-        }
-        SearchAuth::Auto => Ok(config.opensearch_username.clone().map(|user| {
-            Credentials::Basic(user, config.opensearch_password.clone().unwrap_or_default())
-        })),
-    }
+fn signing(aws: &aws_config::SdkConfig) -> Result<Credentials, SinkError> {
+    Credentials::try_from(aws)
+        .map_err(|error| refused(format!("OPENSEARCH_AUTH=aws: {error}; set AWS_REGION")))
+}
+
+fn refused(why: String) -> SinkError {
+    SinkError::new(NAME, SinkErrorKind::Refused, why)
 }
 
 fn unanswered(error: &opensearch::Error) -> SinkError {

@@ -48,15 +48,24 @@ pub struct OpenSearchSink {
 impl OpenSearchSink {
     /// Prepares a client; connects when first used.
     pub async fn new(config: &SearchConfig) -> Result<Self, SinkError> {
-        let api = Api::new(config).await?;
+        Ok(Self::on(config, Api::new(config).await?))
+    }
+
+    /// Prepares a client that signs its calls (AWS Signature Version 4) with the credentials and
+    /// the region of `aws`, whatever `OPENSEARCH_AUTH` says.
+    pub fn signed(config: &SearchConfig, aws: &aws_config::SdkConfig) -> Result<Self, SinkError> {
+        Ok(Self::on(config, Api::signed(config, aws)?))
+    }
+
+    fn on(config: &SearchConfig, api: Api) -> Self {
         let names = Names::new(&config.opensearch_index_prefix);
-        Ok(Self {
+        Self {
             directory: Directory::new(api.clone(), names.clone()),
             api,
             names,
             ensured: AtomicBool::new(false),
             bulk_bytes_max: bulk::BULK_BYTES_MAX,
-        })
+        }
     }
 
     /// With another bound on a request's bytes than 8 MiB, where a proxy allows less.
