@@ -7,11 +7,11 @@ FROM rust:1.95-slim-bookworm AS manifests
 WORKDIR /tree
 COPY . .
 RUN mkdir /skeleton \
- && cp --parents Cargo.toml Cargo.lock rust-toolchain.toml .cargo/config.toml /skeleton \
+ && cp --parents Cargo.toml Cargo.lock .cargo/config.toml /skeleton \
  && find crates bins tests xtask -name Cargo.toml -exec cp --parents {} /skeleton \; \
  && find crates bins tests xtask \( -name lib.rs -o -name main.rs -o -name build.rs \) -exec cp --parents {} /skeleton \; \
  && find /skeleton -name lib.rs -exec sh -c ': > "$1"' - {} \; \
- && find /skeleton \( -name main.rs -o -name build.rs \) -exec sh -c 'echo "fn main() {}" > "$1"' - {} \;
+ && find /skeleton \( -name main.rs -o -name build.rs \) -exec sh -c 'echo "fn main() { }" > "$1"' - {} \;
 
 FROM rust:1.95-slim-bookworm AS builder
 # `dev` builds in a third of the time, for trying.

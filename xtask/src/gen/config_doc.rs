@@ -47,27 +47,72 @@ fn section(root: &Path, name: &str) -> Result<String> {
     Ok(table(name, &value))
 }
 
-/// `{"about": …, "options": [{flag, env, default, help, required, secret}]}` as a table.
+/// `{"about": …, "options": [{flag, env, file_env, default, required, values, example, help, group}]}`
+/// as one table per group.
 fn table(name: &str, value: &Value) -> String {
-    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    let mut out = vec![format!("\n## {name}\n\n{}\n\n", text(value, "about"))];
-    out.push("| Variable | Flag | Default | What it is |\n|---|---|---|---|\n".to_owned());
+    let about = value["about"].as_str().unwrap_or_default();
+    let mut out = vec![format!("\n## {name}\n\n{about}\n")];
+    let mut group = None;
     for option in value["options"].as_array().into_iter().flatten() {
-        let default = if option["required"].as_bool().unwrap_or(false) {
-            "required".to_owned()
-        } else {
-            code(&text(option, "default"))
-        };
-        out.push(format!(
-            "| {} | {} | {default} | {} |\n",
-            code(&text(option, "env")),
-            code(&text(option, "flag")),
-            text(option, "help").replace('|', "\\|").replace('\n', " "),
-        ));
+        let next = option["group"].as_str().unwrap_or("General");
+        if group != Some(next) {
+            group = Some(next);
+            out.push(format!("\n### {name}: {next}\n\n"));
+            out.push("| Variable | Flag | Default | What it is |\n|---|---|---|---|\n".to_owned());
+        }
+        out.push(row(option));
     }
     out.concat()
 }
 
+fn row(option: &Value) -> String {
+    let text = |key: &str| option[key].as_str().unwrap_or_default();
+    let variable = match (text("env"), text("file_env")) {
+        (variable, "") => code(variable),
+        (variable, file) => format!("{}, {}", code(variable), code(file)),
+    };
+    let required = option["required"].as_bool().unwrap_or(false);
+    let default = if required { "**required**".to_owned() } else { code(text("default")) };
+    // Paragraphs become sentences of one cell.
+    let help = text("help").split("\n\n").map(|part| part.replace('\n', " "));
+    let mut help = help.collect::<Vec<_>>().join(". ").replace('|', "\\|").replace("..", ".");
+    let values: Vec<&str> =
+        option["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !values.is_empty() {
+        help.push_str(&[" (", &values.join(", "), ")"].concat());
+    }
+    if default.is_empty() || required {
+        let example = text("example");
+        let example = example.split_once('=').map_or(example, |(_, value)| value);
+        if !example.is_empty() {
+            help.push_str(&[", e.g. ", &code(example)].concat());
+        }
+    }
+    format!("| {variable} | {} | {default} | {help} |\n", code(text("flag")))
+}
+
 fn code(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("`{text}`") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+    use serde_json::json;
+
+    #[test]
+    fn an_option_is_one_row_under_its_group() {
+        let value = json!({ "about": "Does a thing.", "options": [
+            { "flag": "--url", "env": "URL", "file_env": "URL_FILE", "default": null,
+              "required": true, "values": [], "example": "URL=http://a", "group": "Net",
+              "help": "Where it is\n\nOne | two." },
+            { "flag": "--mode", "env": "MODE", "file_env": null, "default": "a", "required": false,
+              "values": ["a", "b"], "example": "MODE=a", "group": null, "help": "How" },
+        ]});
+        let text = table("x", &value);
+        assert!(text.contains("### x: Net\n"), "{text}");
+        let url = "| `URL`, `URL_FILE` | `--url` | **required** | Where it is. One \\| two., e.g. `http://a` |";
+        assert!(text.contains(url), "{text}");
+        assert!(text.contains("| `MODE` | `--mode` | `a` | How (a, b) |"), "{text}");
+    }
 }
