@@ -35,6 +35,7 @@ impl Drain {
         let deadline = started + self.budget;
         let in_hand = self.status.in_flight.load(Ordering::Relaxed);
         let (ended, released) = (read(&self.status.ended), read(&self.status.released));
+        let unconfirmed = read(&self.status.unconfirmed);
         events::DrainStarted { in_hand, budget: self.budget }.emit(&self.meters);
         let mut cancelled = 0;
         let finish = async {
@@ -50,7 +51,8 @@ impl Drain {
         }
         let flush = async { tokio::join!(self.settler.close(), self.dead_letters.close()) };
         let flushed = tokio::time::timeout_at(deadline, flush).await.is_ok();
-        let unsettled = self.status.in_flight.load(Ordering::Relaxed);
+        let unconfirmed = read(&self.status.unconfirmed).saturating_sub(unconfirmed);
+        let unsettled = self.status.in_flight.load(Ordering::Relaxed) + unconfirmed;
         let released = read(&self.status.released).saturating_sub(released);
         let ended = read(&self.status.ended).saturating_sub(ended);
         let report = DrainReport {

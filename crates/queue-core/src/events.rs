@@ -321,6 +321,7 @@ pub(crate) struct Unsettled<'a> {
 impl Unsettled<'_> {
     pub(crate) fn emit(self, meters: &Meters) {
         let Self { message, call, error } = self;
+        add(&meters.status.unconfirmed, 1);
         warn!(queue = meters.queue, message, call, %error, "not confirmed, the message may return");
     }
 }

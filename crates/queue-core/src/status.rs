@@ -87,6 +87,8 @@ pub struct EngineStatus {
     pub(crate) ended: AtomicU64,
     /// Of those, given back by a drain.
     pub(crate) released: AtomicU64,
+    /// Settles that the broker has not confirmed.
+    pub(crate) unconfirmed: AtomicU64,
 }
 
 impl EngineStatus {
@@ -111,6 +113,7 @@ impl EngineStatus {
             broker_calls: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             released: AtomicU64::new(0),
+            unconfirmed: AtomicU64::new(0),
         }
     }
 
