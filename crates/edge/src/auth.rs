@@ -10,7 +10,7 @@ mod cache;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ pub struct Authenticator {
     cache: Mutex<Cache>,
     /// Revoked by announcement. Keys are never un-revoked, and there are few.
     revoked: Mutex<HashSet<String>>,
-    touched: Mutex<HashMap<Arc<str>, ()>>,
+    touched: Mutex<HashSet<Arc<str>>>,
     lookups: tokio::sync::Semaphore,
     outage_until: Mutex<Option<Instant>>,
 }
@@ -151,14 +151,14 @@ impl Authenticator {
 
     /// Writes the last use of keys. What cannot be written is written the next time.
     pub async fn flush_touched(&self) {
-        let used: Vec<Arc<str>> = locked(&self.touched).drain().map(|(id, ())| id).collect();
+        let used: Vec<Arc<str>> = locked(&self.touched).drain().collect();
         if used.is_empty() {
             return;
         }
         let ids: Vec<String> = used.iter().map(ToString::to_string).collect();
         if let Err(error) = self.store.touch(&ids, self.clock.now()).await {
             tracing::debug!(%error, keys = ids.len(), "last use of keys not written");
-            locked(&self.touched).extend(used.into_iter().map(|id| (id, ())));
+            locked(&self.touched).extend(used);
         }
     }
 
@@ -178,7 +178,7 @@ impl Authenticator {
         }
         let mut touched = locked(&self.touched);
         if touched.len() < TOUCHED_MAX {
-            touched.insert(Arc::clone(&known.key_id), ());
+            touched.insert(Arc::clone(&known.key_id));
         }
         drop(touched);
         Ok(Principal {

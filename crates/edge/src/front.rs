@@ -120,6 +120,7 @@ fn header_bytes(request: &Request) -> usize {
     line + lines.sum::<usize>()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that the layer asks for")]
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> http::Response<Body> {
     let text = panic
         .downcast_ref::<String>()

@@ -3,7 +3,7 @@
 
 use axum::response::{IntoResponse, Response};
 use contracts::ErrorCode;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 /// Media type of a problem document.
@@ -31,7 +31,8 @@ pub struct Problem {
     pub errors: Vec<FieldProblem>,
     /// Whole seconds until it is worth trying again.
     pub retry_after: Option<u32>,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    /// Boxed, since most problems have none and results carry them by value.
+    headers: Option<Box<HeaderMap>>,
 }
 
 /// The document as it is sent.
@@ -74,13 +75,7 @@ pub fn docs_link(code: &str) -> String {
 impl Problem {
     /// A problem of that code.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-            errors: Vec::new(),
-            retry_after: None,
-            headers: Vec::new(),
-        }
+        Self { code, detail: detail.into(), errors: Vec::new(), retry_after: None, headers: None }
     }
 
     /// Names the fields that are wrong.
@@ -100,7 +95,7 @@ impl Problem {
     /// Adds a response header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.headers.get_or_insert_default().insert(name, value);
         self
     }
 
@@ -136,7 +131,7 @@ impl Problem {
             let challenge = HeaderValue::from_static("Bearer realm=\"flotilla\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
-        for (name, value) in &self.headers {
+        for (name, value) in self.headers.iter().flat_map(|headers| headers.iter()) {
             headers.insert(name.clone(), value.clone());
         }
         response

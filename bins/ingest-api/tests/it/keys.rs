@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
 use database::{Role, api_keys};
 use edge::Scope;
+use queue_core::{Clock, SystemClock};
 use serde_json::json;
 use sinks::pubsub::{Feed, FeedConfig};
 use testkit::eventually;
@@ -56,7 +56,7 @@ async fn a_revocation_is_seen_within_five_seconds() {
     assert_eq!(send().await.unwrap().status(), 202);
     let owner = scene.database.connect(Role::Owner);
     let id = key_id(&scene.key);
-    api_keys::revoke(owner.pool(), id, Utc::now()).await.unwrap().unwrap();
+    api_keys::revoke(owner.pool(), id, SystemClock.now()).await.unwrap().unwrap();
     let feed = Feed::open(&FeedConfig::new(scene.redis.url())).unwrap();
     feed.announce_revocation(id).await.unwrap();
     eventually(Duration::from_secs(5), "the key is refused", async || {
@@ -73,7 +73,7 @@ async fn a_revocation_missed_while_redis_was_away_is_seen_when_it_is_back() {
     assert_eq!(scene.post("/logs").json(&event(1)).send().await.unwrap().status(), 202);
     scene.redis.kill().await;
     let owner = scene.database.connect(Role::Owner);
-    api_keys::revoke(owner.pool(), key_id(&scene.key), Utc::now()).await.unwrap().unwrap();
+    api_keys::revoke(owner.pool(), key_id(&scene.key), SystemClock.now()).await.unwrap().unwrap();
     scene.redis.start().await;
     eventually(Duration::from_secs(20), "the key is refused", async || {
         let (status, _) = told(scene.post("/logs").json(&event(1)).send().await.unwrap()).await;

@@ -199,19 +199,22 @@ async fn a_slow_client_is_closed_with_where_to_resume_and_misses_nothing() {
         let results = body["results"].as_array().unwrap();
         all.extend(results.iter().map(|result| result["id"].as_str().unwrap().to_owned()));
     }
-    stored.store(&scene.queue).await;
-    testkit::eventually(PATIENCE, "the server gives up on it", async || {
-        let status = scene.context.status().document();
-        let left = status["sections"]["api"]["live_slow"].as_u64().unwrap();
-        (left > 0).then_some(())
-    })
-    .await;
-    let close = loop {
-        match tail.frame().await {
-            Ok(_) => {}
-            Err(close) => break close.unwrap(),
+    let given_up = async {
+        let stuck = Duration::from_secs(120);
+        testkit::eventually(stuck, "the server gives up on it", async || {
+            let status = scene.context.status().document();
+            let left = status["sections"]["api"]["live_slow"].as_u64().unwrap();
+            (left > 0).then_some(())
+        })
+        .await;
+        loop {
+            match tail.frame().await {
+                Ok(_) => {}
+                Err(close) => break close.unwrap(),
+            }
         }
     };
+    let (close, ()) = tokio::join!(given_up, stored.store(&scene.queue));
     assert_eq!(u16::from(close.code), 4008, "{}", close.reason);
     assert!(close.reason.contains(&tail.cursor));
     let mut seen: BTreeSet<String> = tail.set();

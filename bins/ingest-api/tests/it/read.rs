@@ -97,18 +97,18 @@ async fn a_change_is_a_revision_and_an_erasure_a_request_with_a_reason() {
     let id = accept(&scene, 1).await.remove(0);
     let stored = scene.store().await;
     let path = format!("/logs/{id}");
-    let patch = scene.client.patch(scene.url(&path)).bearer_auth(&scene.key);
+    let request = scene.client.patch(scene.url(&path)).bearer_auth(&scene.key);
     let change = json!({"tags": ["seen", "ünïcode"], "annotation": "checked"});
-    let (status, patched) = told(patch.json(&change).send().await.unwrap()).await;
-    assert_eq!((status, &patched["id"]), (202, &json!(id)), "{patched}");
+    let (status, changed) = told(request.json(&change).send().await.unwrap()).await;
+    assert_eq!((status, &changed["id"]), (202, &json!(id)), "{changed}");
     stored.store(&scene.queue).await;
     let (_, log) = get(&scene, &path).await;
     assert_eq!((&log["tags"], &log["annotation"]), (&change["tags"], &change["annotation"]));
     assert_eq!(log["event"], event(0), "the log itself is not edited");
-    assert_eq!(log["revisions"][0]["operation_id"], patched["operation_id"]);
+    assert_eq!(log["revisions"][0]["operation_id"], changed["operation_id"]);
     for bad in [json!({}), json!({"tags": "x"}), json!({"tags": [""]}), json!({"action": "x"})] {
-        let patch = scene.client.patch(scene.url(&path)).bearer_auth(&scene.key).json(&bad);
-        problem(&told(patch.send().await.unwrap()).await, 422, "invalid-field");
+        let request = scene.client.patch(scene.url(&path)).bearer_auth(&scene.key).json(&bad);
+        problem(&told(request.send().await.unwrap()).await, 422, "invalid-field");
     }
     let delete = || scene.client.delete(scene.url(&path)).bearer_auth(&scene.key);
     problem(&told(delete().send().await.unwrap()).await, 422, "invalid-field");

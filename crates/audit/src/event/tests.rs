@@ -101,8 +101,9 @@ fn text_lengths_are_counted_in_characters() {
     for (field, max) in [("type", 64), ("id", 256), ("name", 256)] {
         let of = |length: usize| {
             let value = "é".repeat(length);
-            let rest = ["type", "id"].iter().filter(|name| **name != field);
-            let rest: String = rest.map(|name| format!(r#","{name}":"x""#)).collect();
+            let rest = ["type", "id"].into_iter().filter(|name| *name != field);
+            let rest: Vec<String> = rest.map(|name| format!(r#","{name}":"x""#)).collect();
+            let rest = rest.concat();
             format!(r#"{{"actor":{{"{field}":"{value}"{rest}}},"action":"a"}}"#)
         };
         taken(&of(max));

@@ -102,7 +102,6 @@ pub(super) async fn annotate(
     responses(
         (status = 202, description = "The queue has it", body = Operation),
         (status = "default", description = "A problem", body = super::openapi::ProblemDocument, content_type = "application/problem+json")))]
-#[expect(clippy::too_many_arguments, reason = "each is a part of the request")]
 pub(super) async fn erase(
     State(api): State<Arc<Api>>,
     principal: Principal,

@@ -155,9 +155,9 @@ impl Export {
             // Base64 needs no escapes.
             Some(key) => {
                 let cursor = cursor::encode(key, self.fingerprint);
-                out.push_str(&format!("{{\"_cursor\":\"{cursor}\"}}\n"));
+                out.extend(["{\"_cursor\":\"", &cursor, "\"}\n"]);
             }
-            None => out.push_str(&format!("{{\"_end\":{{\"count\":{}}}}}\n", self.count)),
+            None => out.extend(["{\"_end\":{\"count\":", &self.count.to_string(), "}}\n"]),
         }
         Ok(Bytes::from(out))
     }

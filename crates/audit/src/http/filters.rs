@@ -79,7 +79,7 @@ impl Filters {
         let mut take = |name: &str| {
             let value = single.remove(name);
             if let Some(value) = &value {
-                self.canonical.push_str(&format!("{name}={value}\n"));
+                self.canonical.extend([name, "=", value, "\n"]);
             }
             value
         };

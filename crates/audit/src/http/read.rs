@@ -17,7 +17,8 @@ use crate::store::{self, StoredRevision};
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Revision {
     /// From 1.
-    revision: i64,
+    #[serde(rename = "revision")]
+    number: i64,
     /// The operation id that `PATCH` answered with.
     #[schema(value_type = uuid::Uuid)]
     operation_id: EnvelopeId,
@@ -37,7 +38,7 @@ pub(super) struct Revision {
 impl From<StoredRevision> for Revision {
     fn from(stored: StoredRevision) -> Self {
         Self {
-            revision: stored.revision,
+            number: stored.revision,
             operation_id: stored.operation_id,
             tags: stored.tags,
             annotation: stored.annotation,
