@@ -50,7 +50,8 @@ impl Configs {
                 .flatten(),
         };
         problems.sort_by(|a, b| a.option.cmp(&b.option));
-        problems.dedup();
+        // Two services ask for the same variable, each in its own words.
+        problems.dedup_by(|a, b| a.option == b.option);
         if problems.is_empty() { Ok(configs) } else { Err(problems) }
     }
 }

@@ -50,13 +50,13 @@ impl App for Fleet {
         let (laptop, environment) = match config.backends {
             BackendsName::Aws => (None, process),
             BackendsName::Laptop => {
-                let laptop = Laptop::start(&config).await?;
+                let laptop = Box::pin(Laptop::start(&config)).await?;
                 let environment = laptop.environment(process);
                 (Some(laptop), environment)
             }
         };
         let configs = Configs::read(&config, &environment).map_err(BuildError::Config)?;
-        let services = Services::build(configs, context).await?;
+        let services = Box::pin(Services::build(configs, context)).await?;
         Ok(Self { config, services, laptop, begun })
     }
 
@@ -74,7 +74,8 @@ impl App for Fleet {
             took: begun.elapsed(),
         };
         crate::say(&if config.json { ready.json() } else { ready.text() });
-        let ended = services.run(&context, &drains(&config, &context, &drain)).await;
+        let drains = drains(&config, &context, &drain);
+        let ended = Box::pin(services.run(&context, &drains)).await;
         if let Some(laptop) = laptop
             && tokio::time::timeout(BACKENDS_END, laptop.stop()).await.is_err()
         {

@@ -52,8 +52,10 @@ pub trait App: Sized + Send + 'static {
 
 /// The command of an app, for help, completions and docs.
 pub fn app_command<A: App>() -> Command {
-    let command = Command::new(A::NAME).about(A::ABOUT).version(env!("CARGO_PKG_VERSION"));
-    A::command(CommonArgs::augment_args(A::Config::augment_args(command)))
+    let command = Command::new(A::NAME).version(env!("CARGO_PKG_VERSION"));
+    let command = CommonArgs::augment_args(A::Config::augment_args(command));
+    // Last, since a group's doc comment would become the program's.
+    A::command(command.about(A::ABOUT).long_about(None))
 }
 
 /// The whole `main` of an app.

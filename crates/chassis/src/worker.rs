@@ -225,7 +225,6 @@ pub fn worker_command<R: Roles, B: Broker>() -> Command {
     let spec = <<R::Lead as Worker>::Message as Message>::QUEUE;
     let name = <R::Lead as Worker>::NAME;
     let mut command = Command::new(name)
-        .about(format!("Flotilla worker of {}. {}", spec.name, spec.why))
         .version(env!("CARGO_PKG_VERSION"))
         .next_help_heading("Queue")
         .arg(url_arg::<B>(QUEUE_URL, "queue-url", spec).required(true));
@@ -234,7 +233,9 @@ pub fn worker_command<R: Roles, B: Broker>() -> Command {
     }
     let command = B::Config::augment_args(command);
     let command = <R::Lead as Service>::Config::augment_args(command);
-    CommonArgs::augment_args(WorkerArgs::augment_args(command))
+    let command = CommonArgs::augment_args(WorkerArgs::augment_args(command));
+    // Last, since a group's doc comment would become the program's.
+    command.about(format!("Flotilla worker of {}. {}", spec.name, spec.why)).long_about(None)
 }
 
 fn url_arg<B: Broker>(id: &'static str, long: &'static str, spec: &'static QueueSpec) -> Arg {

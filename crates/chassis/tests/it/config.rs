@@ -9,7 +9,7 @@ use clap::{Args, Command, FromArgMatches};
 struct Sample {
     /// PostgreSQL to keep logs in
     ///
-    /// Example: postgres://flotilla@localhost/flotilla
+    /// Example: `postgres://flotilla@localhost/flotilla`
     #[arg(long, env = "SAMPLE_URL", hide_env_values = true, value_parser = url)]
     sample_url: Secret,
 

@@ -153,6 +153,7 @@ fn describe_prints_the_options_before_any_check() {
     let (code, stdout, _) = run(idle().arg("--describe"));
     assert_eq!(code, 0);
     let described: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(described["about"], "Does nothing until it is told to stop.");
     let options = described["options"].as_array().unwrap();
     assert!(
         options.iter().any(|option| option["env"] == "IDLE_SECRET" && option["secret"] == true)

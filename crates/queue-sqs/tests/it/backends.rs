@@ -29,12 +29,19 @@ pub(crate) fn options(endpoint: &str) -> AwsConfig {
     }
 }
 
+/// Our emulator in this process, over HTTP.
+pub(crate) async fn emulator() -> Backend {
+    let server = testkit::TestSqs::start().await;
+    let sqs = Sqs::connect(&server.options()).await.unwrap();
+    Backend { sqs, _running: Box::new(server) }
+}
+
 /// LocalStack; `None` has said why.
 pub(crate) async fn localstack() -> Option<Backend> {
     let server = testkit::TestLocalStack::new().await?;
     let account = AwsConfig {
         aws_access_key_id: Some(server.access_key_id().to_owned()),
-        ..options(&server.url())
+        ..options(server.url())
     };
     let sqs = Sqs::connect(&account).await.unwrap();
     Some(Backend { sqs, _running: Box::new(server) })
