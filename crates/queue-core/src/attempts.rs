@@ -3,7 +3,7 @@
 
 pub(crate) mod recorder;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -71,15 +71,25 @@ pub trait AttemptStore: Send + Sync + 'static {
     async fn forget(&self, queue: &str, messages: &[String]) -> Result<(), AttemptStoreError>;
 }
 
+/// Messages that [`MemoryAttempts`] remembers; beyond it the oldest are forgotten.
+pub const MEMORY_MESSAGES_MAX: usize = 100_000;
+
 /// A store for tests and for workers without a database: it forgets at exit.
 #[derive(Debug, Default)]
 pub struct MemoryAttempts {
-    histories: Mutex<HashMap<(String, String), History>>,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    histories: HashMap<(String, String), History>,
+    /// In the order they came; may name some that were forgotten since.
+    order: VecDeque<(String, String)>,
 }
 
 impl MemoryAttempts {
-    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), History>> {
-        self.histories.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn locked(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -102,10 +112,20 @@ impl AttemptStore for MemoryAttempts {
         message: &str,
         failure: RecordedFailure,
     ) -> Result<History, AttemptStoreError> {
-        let mut histories = self.locked();
-        let history = histories.entry((queue.to_owned(), message.to_owned())).or_default();
+        let mut memory = self.locked();
+        let key = (queue.to_owned(), message.to_owned());
+        if !memory.histories.contains_key(&key) {
+            memory.order.push_back(key.clone());
+        }
+        let history = memory.histories.entry(key).or_default();
         history.push(failure);
-        Ok(history.clone())
+        let history = history.clone();
+        while memory.order.len() > MEMORY_MESSAGES_MAX {
+            if let Some(oldest) = memory.order.pop_front() {
+                memory.histories.remove(&oldest);
+            }
+        }
+        Ok(history)
     }
 
     async fn load(
@@ -113,15 +133,15 @@ impl AttemptStore for MemoryAttempts {
         queue: &str,
         messages: &[String],
     ) -> Result<Vec<History>, AttemptStoreError> {
-        let histories = self.locked();
-        let of = |id: &String| histories.get(&(queue.to_owned(), id.clone())).cloned();
+        let memory = self.locked();
+        let of = |id: &String| memory.histories.get(&(queue.to_owned(), id.clone())).cloned();
         Ok(messages.iter().map(|id| of(id).unwrap_or_default()).collect())
     }
 
     async fn forget(&self, queue: &str, messages: &[String]) -> Result<(), AttemptStoreError> {
-        let mut histories = self.locked();
+        let mut memory = self.locked();
         for id in messages {
-            histories.remove(&(queue.to_owned(), id.clone()));
+            memory.histories.remove(&(queue.to_owned(), id.clone()));
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ use crate::backoff::Jitter;
 use crate::breaker::Breakers;
 use crate::breaker::watch::Watch;
 use crate::clock::Clock;
+use crate::config::POLL_MARGIN;
 use crate::delivery::Core;
 use crate::delivery::reject::DeadLetters;
 use crate::drain::Drain;
@@ -255,6 +256,7 @@ impl Shared {
             pollers_max: config.pollers_max,
             wait: config.wait,
             lease: config.lease,
+            margin: POLL_MARGIN,
             drain: self.drain.clone(),
             deliveries: self.deliveries.clone(),
             dispatch,

@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backoff::Jitter;
-use crate::config::POLL_MARGIN;
 use crate::driver::{Driver, Received};
 use crate::events::{self, Meters};
 use crate::lease::{Held, Leases};
@@ -55,6 +54,8 @@ pub(crate) struct Fetcher {
     pub(crate) pollers_max: usize,
     pub(crate) wait: Duration,
     pub(crate) lease: Duration,
+    /// An attempt may take this much longer than its wait; after twice that the poller is replaced.
+    pub(crate) margin: Duration,
     pub(crate) drain: CancellationToken,
     pub(crate) deliveries: TaskTracker,
     pub(crate) dispatch: Dispatch,
@@ -74,8 +75,8 @@ impl Fetcher {
         let mut slots: Vec<Slot> = (0..self.pollers_max)
             .map(|index| self.start(&mut tasks, index, Duration::ZERO))
             .collect();
-        let silence = self.wait + POLL_MARGIN * 2;
-        let mut look = tokio::time::interval(POLL_MARGIN);
+        let silence = self.wait + self.margin * 2;
+        let mut look = tokio::time::interval(self.margin);
         while slots.iter().any(|slot| !slot.finished) {
             tokio::select! {
                 Some(ended) = tasks.join_next_with_id() => {
@@ -137,5 +138,104 @@ impl Fetcher {
         }
         self.meters.taken(batch.len());
         (!batch.is_empty()).then_some(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Mutex, mpsc};
+
+    use async_trait::async_trait;
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::driver::{DriverError, EntryResults, Outgoing, QueueAttributes, ReceiveRequest};
+
+    /// Its first receive blocks the thread it runs on, where no timeout can reach it.
+    #[derive(Debug)]
+    struct Blocking {
+        released: Mutex<Option<mpsc::Receiver<()>>>,
+        receives: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Driver for Blocking {
+        fn queue(&self) -> &'static str {
+            "jobs"
+        }
+
+        async fn receive(&self, _: ReceiveRequest) -> Result<Vec<Received>, DriverError> {
+            let blocking = self.released.lock().unwrap().take();
+            if let Some(released) = blocking {
+                let _released = released.recv();
+            } else {
+                self.receives.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Ok(Vec::new())
+        }
+
+        async fn settle(&self, _: &[String]) -> Result<EntryResults, DriverError> {
+            Ok(Vec::new())
+        }
+
+        async fn extend(&self, _: &[(String, Duration)]) -> Result<EntryResults, DriverError> {
+            Ok(Vec::new())
+        }
+
+        async fn send(&self, _: &[Outgoing]) -> Result<EntryResults, DriverError> {
+            Ok(Vec::new())
+        }
+
+        async fn attributes(&self) -> Result<QueueAttributes, DriverError> {
+            Ok(QueueAttributes::default())
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn a_silent_poller_is_replaced() {
+        let (release, released) = mpsc::channel();
+        let driver = Arc::new(Blocking {
+            released: Mutex::new(Some(released)),
+            receives: AtomicUsize::new(0),
+        });
+        let status = Arc::new(EngineStatus::new("jobs".into(), "test"));
+        let drain = CancellationToken::new();
+        let fetcher = Arc::new(Fetcher {
+            driver: Arc::clone(&driver) as Arc<dyn Driver>,
+            gate: Arc::new(Gate::new(1)),
+            permits: Arc::new(Permits::new(10)),
+            leases: Arc::new(Leases::new(Duration::from_secs(30))),
+            jitter: Arc::new(Jitter::new(Some(1))),
+            meters: Arc::new(Meters::new("jobs", "test", Arc::clone(&status))),
+            status,
+            pollers_max: 1,
+            wait: Duration::ZERO,
+            lease: Duration::from_secs(30),
+            margin: Duration::from_millis(50),
+            drain: drain.clone(),
+            deliveries: TaskTracker::new(),
+            dispatch: Box::new(|_| std::future::ready(()).boxed()),
+        });
+        // Polled by this thread, so that the blocked one cannot hold it up.
+        let run = fetcher.run();
+        tokio::pin!(run);
+        let polled_again = async {
+            while driver.receives.load(Ordering::Relaxed) < 3 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let limit = tokio::time::timeout(Duration::from_secs(10), async {
+            tokio::select! {
+                () = &mut run => panic!("the pollers ended"),
+                () = polled_again => {}
+            }
+        });
+        let replaced = limit.await;
+        drop(release);
+        drain.cancel();
+        assert!(replaced.is_ok(), "the poller that blocked was not replaced");
+        run.await;
     }
 }

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use super::gate::Flow;
 use super::{Batch, Fetcher};
 use crate::backoff;
-use crate::config::POLL_MARGIN;
 use crate::driver::{BATCH_ENTRIES_MAX, DriverError, ReceiveRequest, Received};
 use crate::events;
 
@@ -108,7 +107,7 @@ async fn poll(fetcher: &Fetcher, max: usize) -> Result<Vec<Received>, DriverErro
     fetcher.meters.called("receive");
     fetcher.status.pollers.fetch_add(1, Ordering::Relaxed);
     let _polling = Polling(&fetcher.status.pollers);
-    let limit = fetcher.wait + POLL_MARGIN;
+    let limit = fetcher.wait + fetcher.margin;
     tokio::time::timeout(limit, fetcher.driver.receive(request))
         .await
         .unwrap_or_else(|_| Err(DriverError::Timeout(format!("no answer in {limit:?}"))))

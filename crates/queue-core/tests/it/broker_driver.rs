@@ -1,6 +1,8 @@
 //! A driver over the emulator's broker, on tokio's clock, with faults by script: what a call does can
 //! be refused, lost on the way back, slowed down or broken per entry.
 
+mod wire;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,14 +11,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use queue_core::driver::{Depth, EntryResults, QueueAttributes, ReceiveRequest};
 use queue_core::{Clock, Driver, DriverError, EntryError, Outgoing, Received};
-use sqs_emulator::model::{AttributeValue, Delivery, MessageAttribute};
 use sqs_emulator::operations::{Receive, VisibilityChange};
-use sqs_emulator::selection::Selection;
-use sqs_emulator::{
-    Broker, BrokerConfig, Caller, Draft, ErrorKind, QueueArn, Request, Response, SqsError,
-};
+use sqs_emulator::{Broker, BrokerConfig, Caller, Draft, QueueArn, Request, Response, SqsError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use wire::{all, draft, entry, id, received, whole};
 
 /// 2026-01-01, so that times look like times.
 const EPOCH_MS: i64 = 1_767_225_600_000;
@@ -361,67 +361,5 @@ impl Driver for BrokerQueue {
             depth: self.depth(),
             ..QueueAttributes::default()
         })
-    }
-}
-
-fn id(at: usize) -> String {
-    at.to_string()
-}
-
-fn all() -> Arc<Selection> {
-    Arc::new(Selection { system: vec!["All".into()], attributes: vec!["All".into()] })
-}
-
-fn draft(outgoing: &Outgoing) -> Draft {
-    let attributes = outgoing.attributes.iter().map(|(name, value)| MessageAttribute {
-        name: name.clone(),
-        data_type: "String".into(),
-        value: Some(AttributeValue::Text(value.clone())),
-    });
-    Draft {
-        attributes: attributes.collect(),
-        group: outgoing.group.clone(),
-        ..Draft::text(outgoing.body.clone())
-    }
-    .hashed()
-}
-
-fn received(delivery: &Delivery) -> Received {
-    let text = |value: &Option<AttributeValue>| match value {
-        Some(AttributeValue::Text(text)) => text.clone(),
-        _ => String::new(),
-    };
-    let message = &delivery.message;
-    Received {
-        message_id: message.id.to_string(),
-        receipt: delivery.receipt.clone(),
-        body: message.body.clone(),
-        receives: delivery.receives,
-        sent_at_ms: delivery.sent_at_ms,
-        first_received_at_ms: Some(delivery.first_received_at_ms),
-        group: message.group.as_deref().map(str::to_owned),
-        sequence: delivery.sequence.map(|sequence| sequence.to_string()),
-        attributes: message
-            .attributes
-            .iter()
-            .map(|attribute| (attribute.name.clone(), text(&attribute.value)))
-            .collect(),
-    }
-}
-
-fn whole(error: SqsError) -> DriverError {
-    match error.kind {
-        ErrorKind::ServiceUnavailable => DriverError::Unavailable(error.message),
-        ErrorKind::OverLimit => DriverError::Throttled(error.message),
-        _ => DriverError::Refused(error.message),
-    }
-}
-
-fn entry(error: SqsError) -> EntryError {
-    match error.kind {
-        ErrorKind::InvalidParameterValue | ErrorKind::ReceiptHandleIsInvalid => {
-            EntryError::LeaseLost(error.message)
-        }
-        _ => EntryError::Refused(error.message),
     }
 }
