@@ -9,9 +9,6 @@
 mod config;
 mod wire;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,1 +1,0 @@
-//! Publishing against drivers that are slow, fail, or drop the answer.
