@@ -54,8 +54,10 @@ pub(crate) struct Fetcher {
     pub(crate) pollers_max: usize,
     pub(crate) wait: Duration,
     pub(crate) lease: Duration,
-    /// An attempt may take this much longer than its wait; after twice that the poller is replaced.
-    pub(crate) margin: Duration,
+    /// One receive takes at most this long, its wait included.
+    pub(crate) attempt_max: Duration,
+    /// A poller whose receive takes longer is replaced: its own timeout has not reached it.
+    pub(crate) silence_max: Duration,
     pub(crate) drain: CancellationToken,
     pub(crate) deliveries: TaskTracker,
     pub(crate) dispatch: Dispatch,
@@ -75,8 +77,8 @@ impl Fetcher {
         let mut slots: Vec<Slot> = (0..self.pollers_max)
             .map(|index| self.start(&mut tasks, index, Duration::ZERO))
             .collect();
-        let silence = self.wait + self.margin * 2;
-        let mut look = tokio::time::interval(self.margin);
+        let silence = self.silence_max;
+        let mut look = tokio::time::interval(silence / 4);
         while slots.iter().any(|slot| !slot.finished) {
             tokio::select! {
                 Some(ended) = tasks.join_next_with_id() => {
@@ -144,7 +146,6 @@ impl Fetcher {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Mutex, mpsc};
 
     use async_trait::async_trait;
     use futures_util::FutureExt;
@@ -152,27 +153,23 @@ mod tests {
     use super::*;
     use crate::driver::{DriverError, EntryResults, Outgoing, QueueAttributes, ReceiveRequest};
 
-    /// Its first receive blocks the thread it runs on, where no timeout can reach it.
-    #[derive(Debug)]
-    struct Blocking {
-        released: Mutex<Option<mpsc::Receiver<()>>>,
+    /// Its first receive never ends.
+    #[derive(Debug, Default)]
+    struct Silent {
         receives: AtomicUsize,
     }
 
     #[async_trait]
-    impl Driver for Blocking {
+    impl Driver for Silent {
         fn queue(&self) -> &'static str {
             "jobs"
         }
 
         async fn receive(&self, _: ReceiveRequest) -> Result<Vec<Received>, DriverError> {
-            let blocking = self.released.lock().unwrap().take();
-            if let Some(released) = blocking {
-                let _released = released.recv();
-            } else {
-                self.receives.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(10)).await;
+            if self.receives.fetch_add(1, Ordering::Relaxed) == 0 {
+                std::future::pending::<()>().await;
             }
+            tokio::time::sleep(Duration::from_secs(1)).await;
             Ok(Vec::new())
         }
 
@@ -193,13 +190,9 @@ mod tests {
         }
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    #[tokio::test(start_paused = true)]
     async fn a_silent_poller_is_replaced() {
-        let (release, released) = mpsc::channel();
-        let driver = Arc::new(Blocking {
-            released: Mutex::new(Some(released)),
-            receives: AtomicUsize::new(0),
-        });
+        let driver = Arc::new(Silent::default());
         let status = Arc::new(EngineStatus::new("jobs".into(), "test"));
         let drain = CancellationToken::new();
         let fetcher = Arc::new(Fetcher {
@@ -213,29 +206,19 @@ mod tests {
             pollers_max: 1,
             wait: Duration::ZERO,
             lease: Duration::from_secs(30),
-            margin: Duration::from_millis(50),
+            // No timeout of its own, as when a fault keeps it from being reached.
+            attempt_max: Duration::from_secs(86_400),
+            silence_max: Duration::from_secs(30),
             drain: drain.clone(),
             deliveries: TaskTracker::new(),
             dispatch: Box::new(|_| std::future::ready(()).boxed()),
         });
-        // Polled by this thread, so that the blocked one cannot hold it up.
-        let run = fetcher.run();
-        tokio::pin!(run);
-        let polled_again = async {
-            while driver.receives.load(Ordering::Relaxed) < 3 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let limit = tokio::time::timeout(Duration::from_secs(10), async {
-            tokio::select! {
-                () = &mut run => panic!("the pollers ended"),
-                () = polled_again => {}
-            }
-        });
-        let replaced = limit.await;
-        drop(release);
+        let polled = tokio::spawn(fetcher.run());
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        assert_eq!(driver.receives.load(Ordering::Relaxed), 1);
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert!(driver.receives.load(Ordering::Relaxed) > 1, "another one polls");
         drain.cancel();
-        assert!(replaced.is_ok(), "the poller that blocked was not replaced");
-        run.await;
+        polled.await.unwrap();
     }
 }

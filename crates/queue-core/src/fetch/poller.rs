@@ -107,7 +107,7 @@ async fn poll(fetcher: &Fetcher, max: usize) -> Result<Vec<Received>, DriverErro
     fetcher.meters.called("receive");
     fetcher.status.pollers.fetch_add(1, Ordering::Relaxed);
     let _polling = Polling(&fetcher.status.pollers);
-    let limit = fetcher.wait + fetcher.margin;
+    let limit = fetcher.attempt_max;
     tokio::time::timeout(limit, fetcher.driver.receive(request))
         .await
         .unwrap_or_else(|_| Err(DriverError::Timeout(format!("no answer in {limit:?}"))))
