@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 /// Folders that hold no file of ours: build output, history, a laptop fleet's state.
 const SKIPPED: [&str; 5] = ["target", ".git", ".flotilla", "node_modules", "__pycache__"];
 
-/// The tree that this tool was built from.
+/// The tree that cargo runs this tool for. Asked at run time: two clones that share a target
+/// directory share the built tool, and the path compiled into it may be the other one's.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Every file under `root`, relative to it, sorted.
