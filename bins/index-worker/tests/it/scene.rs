@@ -12,7 +12,9 @@ use std::time::Duration;
 use audit::event::{self, EventLimits, Origin, Rules, Stamp};
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use contracts::audit::{BulkIndex, Delete, IndexMessage, LogItem, Requester, Update};
-use contracts::{Envelope, EnvelopeId, Header, LogId, RetentionClass, Tenant, catalogue};
+use contracts::{
+    Envelope, EnvelopeId, Header, LogId, QueueSpec, RetentionClass, Tenant, catalogue,
+};
 use database::{Database, Role};
 use queue_core::{Clock, Driver, Outgoing, SystemClock};
 use queue_sqs::{Admin, AwsConfig, Deployment, Sqs};
@@ -33,7 +35,8 @@ pub(crate) struct Scene {
     pub(crate) tenant: Tenant,
     database: Database,
     search: SharedSearch,
-    admin: Admin,
+    sqs: Sqs,
+    pub(crate) admin: Admin,
     queue: Arc<dyn Driver>,
     queue_url: String,
     dlq_url: String,
@@ -41,6 +44,8 @@ pub(crate) struct Scene {
     pub(crate) endpoint: String,
     pub(crate) redis_url: String,
     pub(crate) database_url: String,
+    /// More of its environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
     tailed: Arc<Mutex<BTreeSet<LogId>>>,
     logs: Vec<Given>,
     directory: tempfile::TempDir,
@@ -75,6 +80,8 @@ impl Scene {
         tasks.spawn(tail(redis.url().to_owned(), tenant.clone(), tailed.clone(), ended.clone()));
         Self {
             queue: sqs.queue(catalogue::AUDIT_INDEX.name, &made.url),
+            sqs,
+            environment: Vec::new(),
             queue_url: made.url,
             dlq_url: made.dlq_url,
             redis_url: redis.url().to_owned(),
@@ -117,6 +124,14 @@ impl Scene {
         .await;
     }
 
+    /// Makes one more queue, and says so to the process; gives its driver and its dead letters.
+    pub(crate) async fn also(&mut self, spec: &'static QueueSpec) -> (Arc<dyn Driver>, String) {
+        let made = self.admin.create(spec, Deployment::Dev).await.unwrap();
+        let queue = self.sqs.queue(spec.name, &made.url);
+        self.environment.push((spec.env, made.url));
+        (queue, made.dlq_url)
+    }
+
     async fn send(&self, message: IndexMessage) {
         let header = Header {
             v: 1,
@@ -131,8 +146,7 @@ impl Scene {
             revision: None,
         };
         let body = Envelope::wrap(header, &message).unwrap().to_json().unwrap();
-        let sent = self.queue.send(&[Outgoing { body, ..Outgoing::default() }]).await.unwrap();
-        assert_eq!(sent, [Ok(())]);
+        send(&self.queue, body).await;
     }
 
     /// Starts the worker; `crash_at` arms a crash point.
@@ -151,6 +165,7 @@ impl Scene {
             .env(catalogue::AUDIT_INDEX.env, &self.queue_url)
             .env("ADMIN_ADDR", "127.0.0.1:0")
             .env("WORKER_WAIT_SECS", "1")
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stderr(file.try_clone().unwrap())
             .stdout(file)
@@ -201,7 +216,7 @@ impl Scene {
         page.hits.into_iter().map(|hit| hit.id).collect()
     }
 
-    async fn stored(&self, tenant: &Tenant) -> BTreeSet<LogId> {
+    pub(crate) async fn stored(&self, tenant: &Tenant) -> BTreeSet<LogId> {
         let rows: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM logs WHERE tenant = $1")
             .bind(tenant.as_str())
             .fetch_all(self.database.pool())
@@ -216,6 +231,11 @@ impl Scene {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+pub(crate) async fn send(queue: &Arc<dyn Driver>, body: String) {
+    let sent = queue.send(&[Outgoing { body, ..Outgoing::default() }]).await.unwrap();
+    assert_eq!(sent, [Ok(())]);
 }
 
 /// The process under test.
