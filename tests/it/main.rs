@@ -7,6 +7,12 @@ mod outages;
 mod process;
 mod scene;
 
+/// The work tree, asked at run time: a target folder may be shared by several clones.
+fn tree() -> std::path::PathBuf {
+    let package = std::path::PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap());
+    package.parent().unwrap().to_owned()
+}
+
 /// The target folder that this test was built into.
 fn target_dir() -> std::path::PathBuf {
     std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()

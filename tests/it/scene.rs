@@ -50,10 +50,7 @@ pub(crate) struct Scene {
 impl Scene {
     /// `None` when OpenSearch is wanted and cannot be had, which testkit has then said aloud.
     pub(crate) async fn new(with_opensearch: bool) -> Option<Self> {
-        let opensearch = match with_opensearch {
-            true => Some(TestOpenSearch::new().await?),
-            false => None,
-        };
+        let opensearch = if with_opensearch { Some(TestOpenSearch::new().await?) } else { None };
         let (database, redis, queues) =
             (TestDatabase::new().await, TestRedis::new().await, TestSqs::start().await);
         let made = queues.create(&AUDIT_INDEX).await;
@@ -78,7 +75,7 @@ impl Scene {
         if let Some(part) = &opensearch {
             let proxy = Proxy::before(part.url()).await;
             environment.push(("OPENSEARCH_URL", proxy.instead_in(part.url())));
-            environment.push(("OPENSEARCH_INDEX_PREFIX", part.prefix().to_owned()));
+            environment.push(("OPENSEARCH_INDEX_PREFIX", part.prefix().replace('-', "x")));
             search = Some(proxy);
         }
         Some(Self {
@@ -148,11 +145,10 @@ impl Scene {
 
     /// Sends until one is accepted.
     pub(crate) async fn send_until_accepted(&mut self, n: usize) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while self.send(n).await != StatusCode::ACCEPTED {
-            assert!(tokio::time::Instant::now() < deadline, "nothing is accepted");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        eventually(PATIENCE, "an event is accepted", async || {
+            (self.send(n).await == StatusCode::ACCEPTED).then_some(())
+        })
+        .await;
     }
 
     /// Accepted = stored = found, each once, nothing dead, nothing left on the queue.

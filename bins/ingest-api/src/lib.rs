@@ -48,6 +48,8 @@ pub struct IngestApi {
     live: Live,
     authenticator: Arc<Authenticator>,
     feed: Feed,
+    /// Cancelled when revocations need not be heard any more.
+    hearing: CancellationToken,
 }
 
 impl App for IngestApi {
@@ -89,6 +91,7 @@ impl App for IngestApi {
             () = working => Ended::Drained,
             () = over => Ended::BudgetExceeded,
         };
+        self.hearing.cancel();
         self.feed.close().await;
         Ok(ended)
     }
@@ -154,6 +157,7 @@ impl IngestApi {
             live,
             authenticator,
             feed,
+            hearing: CancellationToken::new(),
         };
         built.tell(context);
         Ok(built)
@@ -178,7 +182,10 @@ impl IngestApi {
         let authenticator = Arc::clone(&self.authenticator);
         context.spawn(async move { authenticator.run().await });
         let (authenticator, feed) = (Arc::clone(&self.authenticator), self.feed.clone());
-        context.spawn(hear_revocations(authenticator, feed));
+        let hearing = self.hearing.clone();
+        context.spawn(async move {
+            hearing.run_until_cancelled(hear_revocations(authenticator, feed)).await;
+        });
     }
 }
 

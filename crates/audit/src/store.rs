@@ -11,8 +11,8 @@ mod read;
 mod reserve;
 mod revise;
 mod revisions;
-mod tickets;
 mod scan;
+mod tickets;
 
 pub use erase::{TOMBSTONE_DAYS, erase, erased_among};
 pub use insert::{insert_batch, insert_rows};
@@ -21,5 +21,5 @@ pub use read::{FeedPosition, backfill_after, feed_position, fetch_by_keys, find}
 pub use reserve::{INGEST_KEY_HOURS, Reservation, Reserved, mark_published, reserve_ingest_key};
 pub use revise::append_revision;
 pub use revisions::{REVISIONS_READ_MAX, StoredRevision, revisions};
-pub use tickets::{TICKETS_MAX, put_ticket, take_ticket};
 pub use scan::{keys_between, months, times_stored};
+pub use tickets::{TICKETS_MAX, put_ticket, take_ticket};

@@ -9,7 +9,8 @@ use testkit::{Answer, HttpDouble, Seen};
 use crate::command::{Said, fleetctl};
 
 fn events(count: usize) -> String {
-    (0..count).map(|at| format!("{}\n", json!({ "action": "a", "at": at }))).collect()
+    let line = |at| format!("{}\n", json!({ "action": "a", "at": at }));
+    (0..count).map(line).collect::<Vec<String>>().concat()
 }
 
 /// Takes every event; its id is its `at`, so the same event has the same id.
@@ -56,7 +57,7 @@ async fn every_event_is_sent_once_and_its_id_is_kept() {
     let said = import(&double, &words).await.ok();
     assert_eq!(said.lines()[0]["accepted"], 25);
     let ids = std::fs::read_to_string(&receipts).unwrap();
-    let expected: String = (0..25).map(|at| format!("id-{at}\n")).collect();
+    let expected = (0..25).map(|at| format!("id-{at}\n")).collect::<Vec<String>>().concat();
     assert_eq!(ids, expected, "in the order of the source");
     let keys: Vec<String> =
         double.seen().iter().map(|seen| seen.header("idempotency-key").to_owned()).collect();
