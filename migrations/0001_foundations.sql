@@ -18,13 +18,14 @@ BEGIN
 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
 END $$;
 
--- The owner is a member of both: so it can SET ROLE, and FORCEd policies let it through.
+-- The owner is a member of both: so it can SET ROLE, and FORCEd policies let it through. Asked is
+-- USAGE: from PostgreSQL 16 on, who creates a role is a MEMBER that may neither inherit nor set it.
 DO $$
 BEGIN
-  IF NOT pg_has_role(current_user, 'flotilla_api', 'MEMBER') THEN
+  IF NOT pg_has_role(current_user, 'flotilla_api', 'USAGE') THEN
     GRANT flotilla_api TO CURRENT_USER;
   END IF;
-  IF NOT pg_has_role(current_user, 'flotilla_worker', 'MEMBER') THEN
+  IF NOT pg_has_role(current_user, 'flotilla_worker', 'USAGE') THEN
     GRANT flotilla_worker TO CURRENT_USER;
   END IF;
 END $$;

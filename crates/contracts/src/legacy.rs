@@ -64,10 +64,16 @@ impl Message for BareMessage {
                 version: header.v,
             });
         }
-        serde_json::from_str(body.get()).map_err(|error| DecodeError::Malformed {
-            kind: header.kind.clone(),
-            reason: error.to_string(),
-        })
+        let malformed =
+            |reason: String| DecodeError::Malformed { kind: header.kind.clone(), reason };
+        let message: Self =
+            serde_json::from_str(body.get()).map_err(|error| malformed(error.to_string()))?;
+        // The allow-list is asked for one of them and the work is done for the other.
+        if message.tenant_id != header.tenant {
+            let (body, envelope) = (&message.tenant_id, &header.tenant);
+            return Err(malformed(format!("a body of tenant {body} in an envelope of {envelope}")));
+        }
+        Ok(message)
     }
 
     fn decode_bare(text: &str, from: &Bare<'_>) -> Option<Result<(Header, Self), DecodeError>> {

@@ -61,11 +61,17 @@ fn classify_state(code: &str, message: &str, without_constraint: bool) -> DbErro
         "23514" if without_constraint => DbErrorClass::NoPartition,
         // `SET ROLE` before the migrations ran.
         "22023" if message.starts_with("role \"flotilla_") => DbErrorClass::Unavailable,
-        // Read-only after a failover; no such database; the migrations of this release have not run.
-        "25006" | "3D000" | "42P01" | "42703" | "42883" => DbErrorClass::Unavailable,
+        // Our own bug: a row of another tenant.
+        "42501" if message.contains("row-level security") => DbErrorClass::Fault,
+        // Read-only after a failover, or a transaction that was aborted; no such database; the
+        // migrations or the grants of this release have not run. No message is to blame for these.
+        "25006" | "25P02" | "3D000" | "42501" | "42P01" | "42703" | "42883" => {
+            DbErrorClass::Unavailable
+        }
         _ => match code.get(..2).unwrap_or_default() {
-            "08" | "28" | "53" | "57" | "58" => DbErrorClass::Unavailable,
-            "22" | "23" => DbErrorClass::Data,
+            "08" | "28" | "53" | "55" | "57" | "58" => DbErrorClass::Unavailable,
+            // 54: a value or a statement over one of PostgreSQL's own limits.
+            "22" | "23" | "54" => DbErrorClass::Data,
             _ => DbErrorClass::Fault,
         },
     }
@@ -113,7 +119,11 @@ mod tests {
             ("23505", "", false, Data),
             ("23514", "", false, Data),
             ("23514", "", true, NoPartition),
-            ("42501", "", true, Fault),
+            ("42501", "permission denied for table logs", true, Unavailable),
+            ("42501", "new row violates row-level security policy", true, Fault),
+            ("25P02", "", true, Unavailable),
+            ("55006", "", true, Unavailable),
+            ("54000", "", true, Data),
             ("42601", "", true, Fault),
             ("XX000", "", true, Fault),
             ("", "", true, Fault),

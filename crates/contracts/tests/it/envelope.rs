@@ -71,6 +71,21 @@ fn a_bare_message_of_an_unknown_type_is_an_error_and_other_text_is_none() {
     assert!(BareMessage::decode_bare(r#"{"type":"INDEX"}"#, &from).is_none());
 }
 
+#[test]
+fn an_envelope_cannot_lend_a_listed_tenants_name_to_another() {
+    let decode = |tenant: &str| {
+        let body = format!(r#"{{"type":"DELETE","tenant_id":"{tenant}","data":{{}}}}"#);
+        let envelope = Envelope::from_json(&envelope("DELETE", 1, &body)).unwrap();
+        let Body::Inline(body) = &envelope.body else { panic!("inline") };
+        BareMessage::decode(&envelope.header, body)
+    };
+    assert_eq!(decode("acme").unwrap().tenant_id.as_str(), "acme");
+    let DecodeError::Malformed { reason, .. } = decode("listed").unwrap_err() else {
+        panic!("malformed")
+    };
+    assert!(reason.contains("listed") && reason.contains("acme"), "{reason}");
+}
+
 proptest! {
     #[test]
     fn no_text_makes_reading_panic(text in ".{0,200}", kind in "[A-Z_]{0,12}", v in 0u32..4, body in ".{0,80}") {

@@ -1,6 +1,8 @@
 //! Migrations: twice, at once, and what the API's role finds afterwards.
 
-use database::Role;
+use contracts::RetentionClass;
+use database::sqlx::AssertSqlSafe;
+use database::{Database, DatabaseConfig, Role};
 use testkit::TestDatabase;
 
 #[tokio::test]
@@ -14,6 +16,40 @@ async fn applies_once_when_two_run_at_once() {
     assert_eq!(one.version, two.version);
     let again = database.connect(Role::Owner).migrate().await.expect("migrates");
     assert_eq!((again.applied, again.partitions_made), (vec![], 0));
+}
+
+/// As on a managed service: whoever migrates may make roles and databases, and is no superuser.
+#[tokio::test]
+async fn an_owner_that_is_no_superuser_is_enough() {
+    let database = TestDatabase::unmigrated().await;
+    let superuser = database.connect(Role::Owner);
+    let name = database.url().rsplit('/').next().expect("a name");
+    let owner = format!("owner_of_{name}");
+    for statement in [
+        format!("CREATE ROLE {owner} LOGIN CREATEROLE NOSUPERUSER PASSWORD '{name}'"),
+        format!("ALTER DATABASE {name} OWNER TO {owner}"),
+        format!("ALTER SCHEMA public OWNER TO {owner}"),
+    ] {
+        database::sqlx::query(AssertSqlSafe(statement))
+            .execute(superuser.pool())
+            .await
+            .expect("prepares");
+    }
+    let (_, host) = database.url().split_once('@').expect("a user");
+    let config = DatabaseConfig::for_url(format!("postgres://{owner}:{name}@{host}"));
+    let connect = |role| Database::connect(&config, role).expect("our own URL");
+    let migrated = connect(Role::Owner).migrate().await.expect("migrates");
+    assert!(!migrated.applied.is_empty() && migrated.partitions_made > 0);
+    let tenant = "acme".parse().expect("a tenant");
+    let as_owner = connect(Role::Owner);
+    let made =
+        database::tenants::create(as_owner.pool(), &tenant, RetentionClass::Days7, false).await;
+    assert!(made.expect("the owner's own policy lets it").is_some());
+    let found = database::api_keys::find(connect(Role::Api).pool(), "nobody").await;
+    assert!(found.expect("the API may ask").is_none());
+    for role in [Role::Api, Role::Worker] {
+        connect(role).schema_version().await.expect("may look at the schema");
+    }
 }
 
 async fn sqlx_count(database: &TestDatabase) -> i64 {
