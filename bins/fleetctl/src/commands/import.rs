@@ -1,5 +1,5 @@
 //! `fleetctl import`: history into the fleet, through the public API like everybody else's events.
-//! Batches carry idempotency keys made from their content, and a state file says how far the import
+//! Batches carry idempotency keys made from their place and content, and a state file says how far the import
 //! is, so it can be stopped at any point and started again without a second event.
 
 mod batch;
@@ -8,10 +8,13 @@ mod git;
 mod ndjson;
 mod packages;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use futures_util::StreamExt;
@@ -76,6 +79,9 @@ pub(crate) struct Import {
     /// Requests in flight, 1 to 16
     #[arg(long, global = true, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]
     concurrency: u32,
+    /// Between two tries of a batch, growing; no option.
+    #[arg(skip = batch::PAUSE)]
+    pause: Duration,
 }
 
 /// From where.
@@ -167,6 +173,7 @@ impl Import {
         let mut receipts = self.receipts.as_deref().map(append).transpose()?;
         let mut summary = Summary { skipped: state.done, ..Summary::default() };
         let (skip, size) = (state.done, u64::from(self.batch));
+        let (name, pause) = (source.name.as_str(), self.pause);
         let (give, take) = mpsc::channel(BATCHES_AHEAD);
         // Reading blocks (files, a pipe), so it has a thread of its own; it ends with the channel.
         let reader =
@@ -177,7 +184,7 @@ impl Import {
         // `buffered` keeps the order, so the state never runs ahead of an unfinished batch.
         let mut sent = std::pin::pin!(
             batches
-                .map(|batch| async move { batch.send(api).await })
+                .map(|batch| async move { batch.send(api, name, pause).await })
                 .buffered(self.concurrency as usize)
         );
         while let Some(outcome) = sent.next().await {

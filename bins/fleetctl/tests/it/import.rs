@@ -1,6 +1,7 @@
 //! Imports against a double of the API: nothing is sent twice under another key, a stopped import
 //! goes on where it was, and the server's pace is kept.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -63,6 +64,32 @@ async fn every_event_is_sent_once_and_its_id_is_kept() {
         double.seen().iter().map(|seen| seen.header("idempotency-key").to_owned()).collect();
     assert_eq!(keys.len(), 3);
     assert!(keys.iter().all(|key| key.starts_with("import-")));
+}
+
+/// Answers a key that was seen before with its ids, as the API does.
+fn taken_by_key(seen: &Seen) -> Answer {
+    let key = seen.header("idempotency-key").to_owned();
+    let count = seen.text().lines().count();
+    let results: Vec<Value> = (0..count).map(|at| json!({ "id": format!("{key}-{at}") })).collect();
+    Answer::json(json!({ "results": results })).with_status(202)
+}
+
+#[tokio::test]
+async fn equal_events_are_events_of_their_own_and_a_repeat_is_none() {
+    let (double, files) = (HttpDouble::start().await, Files::new(0));
+    double.programme(taken_by_key);
+    let (one, other, receipts) = (files.path("one"), files.path("other"), files.path("ids"));
+    let ids = || {
+        let text = std::fs::read_to_string(&receipts).unwrap();
+        text.lines().map(str::to_owned).collect::<BTreeSet<String>>().len()
+    };
+    for file in [&one, &other] {
+        std::fs::write(file, "{\"action\":\"heartbeat\"}\n".repeat(20)).unwrap();
+    }
+    for (file, expected) in [(&one, 20), (&other, 40), (&one, 40)] {
+        import(&double, &[file, "--batch", "10", "--receipts", &receipts]).await.ok();
+        assert_eq!(ids(), expected, "after {file}");
+    }
 }
 
 #[tokio::test]

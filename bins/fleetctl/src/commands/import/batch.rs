@@ -1,5 +1,6 @@
-//! Events packed into bulk requests. The idempotency key is the hash of the body, so sending a batch
-//! again, in this run or the next, brings the same ids and no second event.
+//! Events packed into bulk requests. The idempotency key is the hash of the source, the position in it
+//! and the body, so sending a batch again, in this run or the next, brings the same ids and no second
+//! event, and equal events elsewhere in the source are events of their own.
 
 use std::time::Duration;
 
@@ -19,13 +20,15 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Times a batch goes when some of its events could not be taken at once.
 const TRIES_MAX: u32 = 5;
 /// Between two of them, times how many there were.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
 /// Events of one request.
 #[derive(Default)]
 pub(super) struct Batch {
     /// NDJSON.
     body: Vec<u8>,
+    /// Where its first event is in the source.
+    first: u64,
     events: u64,
     steps: u64,
 }
@@ -58,6 +61,9 @@ pub(super) fn read(
         if full && batch.events > 0 && give.blocking_send(std::mem::take(&mut batch)).is_err() {
             return Ok(());
         }
+        if batch.events == 0 {
+            batch.first = at;
+        }
         batch.body.extend_from_slice(line.as_bytes());
         batch.body.push(b'\n');
         batch.events += 1;
@@ -72,9 +78,15 @@ pub(super) fn read(
 
 impl Batch {
     /// Sends it until every event is answered for good. Where some could not be taken now, the whole
-    /// batch goes again under its key: those that were taken keep their ids.
-    pub(super) async fn send(self, api: &Api) -> Result<Outcome, Failure> {
-        let key = format!("import-{}", hex::encode(Sha256::digest(&self.body)));
+    /// batch goes again under its key, `pause` later each time: those that were taken keep their ids.
+    /// One that is not taken in [`TRIES_MAX`] tries is a failure, so that nobody counts it as done.
+    pub(super) async fn send(
+        self,
+        api: &Api,
+        source: &str,
+        pause: Duration,
+    ) -> Result<Outcome, Failure> {
+        let key = self.key(source);
         let mut tries = 1;
         loop {
             let answer = api
@@ -87,13 +99,31 @@ impl Batch {
                 })
                 .await?;
             let results = answer["results"].as_array().into_iter().flatten();
-            let again = results.clone().any(|result| result["error"]["retryable"] == true);
-            if !again || tries >= TRIES_MAX {
-                return self.outcome(&answer);
+            let untaken: Vec<&Value> =
+                results.filter(|result| result["error"]["retryable"] == true).collect();
+            let Some(one) = untaken.first() else { return self.outcome(&answer) };
+            if tries >= TRIES_MAX {
+                return Err(Failure::unavailable(format!(
+                    "{} of {} events were not taken in {TRIES_MAX} tries: {}",
+                    untaken.len(),
+                    self.events,
+                    reason(one)
+                ))
+                .hint("give the same command later: what was taken is not taken twice"));
             }
-            tokio::time::sleep(PAUSE * tries).await;
+            tokio::time::sleep(pause * tries).await;
             tries += 1;
         }
+    }
+
+    /// The same for the same events at the same place, and for no others.
+    fn key(&self, source: &str) -> String {
+        let mut hash = Sha256::new();
+        hash.update((source.len() as u64).to_be_bytes());
+        hash.update(source);
+        hash.update(self.first.to_be_bytes());
+        hash.update(&self.body);
+        format!("import-{}", hex::encode(hash.finalize()))
     }
 
     /// One result per event, in order.
@@ -151,7 +181,7 @@ mod tests {
 
     #[test]
     fn an_answer_must_have_one_result_per_event() {
-        let batch = Batch { body: Vec::new(), events: 2, steps: 2 };
+        let batch = Batch { events: 2, steps: 2, ..Batch::default() };
         assert!(batch.outcome(&json!({ "results": [{ "id": "a" }] })).is_err());
         let answer = json!({ "results": [{ "id": "a" }, { "error": { "title": "no" } }] });
         let outcome = batch.outcome(&answer).unwrap();
