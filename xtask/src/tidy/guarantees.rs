@@ -23,8 +23,9 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
             findings.push(format!("{PAGE}:{at}: a guarantee without a test"));
         }
         for name in named {
-            let last = name.rsplit("::").next().unwrap_or_default();
-            if !tests.contains(last) {
+            let mut segments = name.rsplit("::");
+            let (test, module) = (segments.next(), segments.next());
+            if !tests.contains(&(module.unwrap_or_default(), test.unwrap_or_default())) {
                 findings.push(format!("{PAGE}:{at}: no test is called {name}"));
             }
         }
@@ -45,16 +46,17 @@ fn rows(text: &str) -> Vec<(usize, &str)> {
         .collect()
 }
 
-/// Names of all test functions in the tree.
-fn tests(files: &[File]) -> BTreeSet<&str> {
+/// All test functions in the tree, each with the name of its file.
+fn tests(files: &[File]) -> BTreeSet<(&str, &str)> {
     let mut names = BTreeSet::new();
     for file in files.iter().filter(|file| file.is_rust()) {
         let mut marked = false;
+        let module = file.path.rsplit('/').next().and_then(|name| name.strip_suffix(".rs"));
         for line in file.text.lines().map(str::trim) {
             if line.contains("test]") || line.contains("::test(") || line.starts_with("proptest!") {
                 marked = true;
             } else if let Some(name) = function(line).filter(|_| marked) {
-                names.insert(name);
+                names.insert((module.unwrap_or_default(), name));
                 marked = false;
             }
         }
@@ -75,12 +77,13 @@ mod tests {
     #[test]
     fn a_row_must_name_a_test_that_exists() {
         let page = "# A\n## Guarantees\n\n| What | Test |\n|---|---|\n| one | `a::b::holds` |\n\
-                    | two | `a::b::gone` |\n| three | none |\n## Next\n| x | y |\n";
+                    | two | `a::b::gone` |\n| three | none |\n| four | `a::c::holds` |\n## Next\n| x | y |\n";
         let code = "//! A.\n#[tokio::test]\nasync fn holds() {}\nfn gone() {}\n";
         let files = [File::of("ARCHITECTURE.md", page), File::of("crates/a/src/b.rs", code)];
         let findings = check(&files);
-        assert_eq!(findings.len(), 2, "{findings:?}");
+        assert_eq!(findings.len(), 3, "{findings:?}");
         assert!(findings[0].contains("a::b::gone") && findings[1].contains("without a test"));
+        assert!(findings[2].contains("a::c::holds"), "the file has to be right too");
     }
 
     #[test]
