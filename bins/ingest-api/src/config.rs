@@ -73,6 +73,14 @@ impl ApiConfig {
                 "PUBLISH_TENANT_BYTES_MAX=8388608",
             ));
         }
+        if self.edge.body_bytes_in_flight_max < self.edge.body_bytes_max {
+            problems.push(Problem::new(
+                "BODY_BYTES_IN_FLIGHT_MAX",
+                &self.edge.body_bytes_in_flight_max,
+                format!("a body of BODY_BYTES_MAX, {}, would never fit", self.edge.body_bytes_max),
+                "BODY_BYTES_IN_FLIGHT_MAX=134217728",
+            ));
+        }
         // A whole bulk of the largest events is admitted or refused at once.
         if self.publish.publish_tenant_bytes_max < self.edge.body_bytes_max {
             problems.push(Problem::new(

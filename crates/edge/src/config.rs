@@ -18,6 +18,14 @@ pub struct EdgeConfig {
           value_parser = clap::value_parser!(u64).range(1_024..=67_108_864))]
     pub body_bytes_max: u64,
 
+    /// Bytes of request bodies in memory at the same time at most, 1 KiB to 64 GiB
+    ///
+    /// A request counts with its `Content-Length`, without one with the most that its route takes;
+    /// what does not fit is answered 503 at once. At least `BODY_BYTES_MAX`. Example: `268435456`
+    #[arg(long, env = "BODY_BYTES_IN_FLIGHT_MAX", default_value_t = 128 * 1024 * 1024,
+          value_parser = clap::value_parser!(u64).range(1_024..=68_719_476_736))]
+    pub body_bytes_in_flight_max: u64,
+
     /// Bytes of all request headers at most, 1 KiB to 64 KiB
     #[arg(long, env = "HEADER_BYTES_MAX", default_value_t = 16 * 1024,
           value_parser = clap::value_parser!(u64).range(1_024..=65_536))]

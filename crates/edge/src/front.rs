@@ -4,9 +4,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -20,7 +21,7 @@ use crate::auth::Authenticator;
 use crate::config::EdgeConfig;
 use crate::problem::Problem;
 use crate::rate::{Quota, RateLimiter};
-use crate::request::RequestInfo;
+use crate::request::{ReadBody, RequestInfo, read_body};
 
 /// Header that carries the request's id in every answer.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -31,6 +32,8 @@ pub struct Gate {
     authenticator: Arc<Authenticator>,
     rate: RateLimiter,
     in_flight: Semaphore,
+    body_bytes: Semaphore,
+    body_read_timeout: Duration,
     header_bytes_max: usize,
     trusted_proxies: u8,
 }
@@ -42,6 +45,11 @@ impl Gate {
             authenticator,
             rate: RateLimiter::new(config.rate_per_key, config.rate_burst()),
             in_flight: Semaphore::new(config.requests_in_flight_max as usize),
+            body_bytes: Semaphore::new(
+                usize::try_from(config.body_bytes_in_flight_max)
+                    .map_or(Semaphore::MAX_PERMITS, |bytes| bytes.min(Semaphore::MAX_PERMITS)),
+            ),
+            body_read_timeout: config.body_read_timeout(),
             header_bytes_max: usize::try_from(config.header_bytes_max).unwrap_or(usize::MAX),
             trusted_proxies: config.trusted_proxies,
         }
@@ -50,6 +58,24 @@ impl Gate {
     /// The authenticator behind it.
     pub fn authenticator(&self) -> &Arc<Authenticator> {
         &self.authenticator
+    }
+
+    /// Reads a body of at most `limit` bytes that arrives in time. Its bytes count against those of
+    /// all bodies until the [`ReadBody`] is dropped: keep it until the response is made. A body for
+    /// which there is no room is refused before any of it is read.
+    pub async fn read_body(&self, body: Body, limit: usize) -> Result<ReadBody<'_>, Problem> {
+        // A `Content-Length` is the upper bound; one above the limit fails when the limit is met.
+        let announced = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = announced.map_or(limit, |bytes| bytes.min(limit));
+        let permit =
+            u32::try_from(bytes).ok().and_then(|n| self.body_bytes.try_acquire_many(n).ok());
+        let Some(permit) = permit else {
+            return Err(Problem::new(OVERLOADED, "too many bytes of requests are being worked on")
+                .retry_after(1));
+        };
+        let started = Instant::now();
+        let bytes = read_body(body, limit, self.body_read_timeout).await?;
+        Ok(ReadBody { bytes, waited: started.elapsed(), _permit: permit })
     }
 
     /// Checks key and rate. For routes that decide themselves what a missing key means; others

@@ -20,5 +20,5 @@ pub use front::{Gate, authenticated, front};
 pub use key::{PresentedKey, generate};
 pub use principal::{Principal, Scope};
 pub use problem::{FieldProblem, Problem};
-pub use request::{RequestInfo, read_body};
+pub use request::{ReadBody, RequestInfo};
 pub use serve::{ServeReport, ServerLimits, serve};

@@ -11,6 +11,8 @@ use contracts::errors::{BODY_TOO_LARGE, INTERNAL, INVALID_JSON, SLOW_CLIENT};
 use http::request::Parts;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
 
 use crate::problem::Problem;
 
@@ -22,6 +24,8 @@ pub const USER_AGENT_CHARS_KEPT: usize = 256;
 /// What is known of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestInfo {
+    /// When its headers were there.
+    pub arrived: Instant,
     /// Ours, in every answer and log line.
     pub request_id: String,
     /// The client's `X-Correlation-Id` or `X-Request-Id`, else the request id.
@@ -44,6 +48,7 @@ impl RequestInfo {
             .find_map(|name| client_id(headers, name))
             .unwrap_or_else(|| request_id.clone());
         Self {
+            arrived: Instant::now(),
             request_id,
             correlation_id,
             traceparent: traceparent(headers),
@@ -107,8 +112,35 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestInfo {
     }
 }
 
+/// A request's body, counted against the bytes of all bodies in memory while it lives.
+#[derive(Debug)]
+pub struct ReadBody<'a> {
+    pub(crate) bytes: Bytes,
+    pub(crate) waited: Duration,
+    pub(crate) _permit: SemaphorePermit<'a>,
+}
+
+impl ReadBody<'_> {
+    /// How long the client took to send it: no time of ours.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+}
+
+impl std::ops::Deref for ReadBody<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Reads a body of at most `limit` bytes that arrives within `timeout`.
-pub async fn read_body(body: Body, limit: usize, timeout: Duration) -> Result<Bytes, Problem> {
+pub(crate) async fn read_body(
+    body: Body,
+    limit: usize,
+    timeout: Duration,
+) -> Result<Bytes, Problem> {
     let read = Limited::new(body, limit).collect();
     match tokio::time::timeout(timeout, read).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),

@@ -164,6 +164,46 @@ async fn requests_at_once_stop_at_the_limit() {
 }
 
 #[tokio::test]
+async fn bytes_of_bodies_at_once_stop_at_the_limit() {
+    let flags = ["--body-bytes-max=2048", "--body-bytes-in-flight-max=4096"];
+    let scene = Scene::with(&flags).await;
+    scene.queue.mood(Mood::Hangs);
+    let text = event(1).to_string();
+    let of = |size: usize| {
+        let body = format!("{text}{}", " ".repeat(size - text.len()));
+        scene.post("/logs").header("content-type", "application/json").body(body).send()
+    };
+    // 3,000 bytes are held while the queue hangs.
+    let held = [tokio::spawn(of(2_000)), tokio::spawn(of(1_000))];
+    eventually(PATIENCE, "both are in the publisher", async || {
+        let status = scene.context.status().document();
+        let pending = status["sections"]["api"]["pending_bytes"].as_u64().unwrap();
+        (pending > 600).then_some(())
+    })
+    .await;
+    let response = of(1_097).await.unwrap();
+    assert_eq!(response.headers()["retry-after"], "1");
+    problem(&told(response).await, 503, "overloaded");
+    // Without a length the route's limit counts.
+    let endless = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+    let request = scene.post("/logs").header("content-type", "application/json");
+    let response = request.body(reqwest::Body::wrap_stream(endless)).send().await.unwrap();
+    problem(&told(response).await, 503, "overloaded");
+    let fits = of(1_096);
+    let release = async {
+        tokio::task::yield_now().await;
+        scene.queue.mood(Mood::Takes);
+    };
+    let (fits, ()) = tokio::join!(fits, release);
+    assert_eq!(fits.unwrap().status(), 202);
+    for one in held {
+        assert_eq!(one.await.unwrap().unwrap().status(), 202);
+    }
+    let all = futures_util::future::join_all([of(2_048), of(2_048)]).await;
+    assert!(all.into_iter().all(|one| one.unwrap().status() == 202), "all of it came back");
+}
+
+#[tokio::test]
 async fn a_key_has_a_rate() {
     let scene = Scene::with(&["--rate-per-key=1", "--rate-burst-per-key=3"]).await;
     for left in ["2", "1", "0"] {

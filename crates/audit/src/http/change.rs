@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use contracts::audit::{Delete, IndexMessage, Requester, Update};
 use contracts::{EnvelopeId, LogId};
-use edge::{Principal, Problem, RequestInfo, Scope, read_body};
+use edge::{Principal, Problem, RequestInfo, Scope};
 use http::{HeaderMap, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +80,7 @@ pub(super) async fn annotate(
     principal.require(Scope::LogsAnnotate)?;
     let id = log_id(&id)?;
     parse::media(&headers, &[Media::Json])?;
-    let bytes = read_body(body, BODY_BYTES_MAX, api.edge.body_read_timeout()).await?;
+    let bytes = api.gate.read_body(body, BODY_BYTES_MAX).await?;
     let annotation: Annotation = body_of(&bytes)?;
     check(&annotation)?;
     let message = IndexMessage::Update(Update {
@@ -93,7 +93,9 @@ pub(super) async fn annotate(
     change(&api, &principal, &info, id, &message).await
 }
 
-/// Erases a log: it is deleted everywhere, a tombstone and an audit entry stay.
+/// Erases a log from PostgreSQL, search and the live feed; a tombstone and an audit entry stay. What
+/// survives for a while: copies of its message in dead-letter queues, up to 14 days, and backups, by
+/// their own term.
 #[utoipa::path(delete, path = "/logs/{id}", tag = "logs", security(("key" = ["logs:erase"])),
     params(
         ("id" = uuid::Uuid, Path, description = "The log's id"),
@@ -113,7 +115,7 @@ pub(super) async fn erase(
 ) -> Result<Response, Problem> {
     principal.require(Scope::LogsErase)?;
     let id = log_id(&id)?;
-    let bytes = read_body(body, BODY_BYTES_MAX, api.edge.body_read_timeout()).await?;
+    let bytes = api.gate.read_body(body, BODY_BYTES_MAX).await?;
     let reason = reason(&uri, &headers, &bytes)?;
     let message = IndexMessage::Delete(Delete {
         log_id: id,

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
 use contracts::LogId;
-use edge::{FieldProblem, Principal, Problem, RequestInfo, Scope, read_body};
+use edge::{FieldProblem, Principal, Problem, ReadBody, RequestInfo, Scope};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
@@ -148,9 +148,9 @@ pub(super) async fn bulk(
     answer(taken)
 }
 
-async fn read(api: &Api, body: Body) -> Result<bytes::Bytes, Problem> {
+async fn read(api: &Api, body: Body) -> Result<ReadBody<'_>, Problem> {
     let limit = usize::try_from(api.edge.body_bytes_max).unwrap_or(usize::MAX);
-    read_body(body, limit, api.edge.body_read_timeout()).await
+    api.gate.read_body(body, limit).await
 }
 
 fn sender(principal: &Principal, info: &RequestInfo) -> Sender {
