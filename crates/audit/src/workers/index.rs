@@ -26,7 +26,7 @@ use sinks::search::Search;
 use crate::crash::{self, CrashPoint};
 use crate::store::LogStore;
 
-pub use batches::{Announce, BatchLimits, Batches, Origin, Stored};
+pub use batches::{Announce, BatchLimits, Batches, Origin, Searched, Stored};
 pub use config::IndexConfig;
 pub(super) use decode::part_header;
 
@@ -55,6 +55,7 @@ pub struct IndexWorker {
     batches: Batches,
     store: Arc<dyn LogStore>,
     search: Arc<dyn Search>,
+    feed: Arc<dyn Announce>,
     attempts: Arc<dyn AttemptStore>,
     probes: Vec<Arc<dyn Probe>>,
     legacy_tenants: Vec<Tenant>,
@@ -64,8 +65,9 @@ impl IndexWorker {
     /// A worker on those parts.
     pub fn new(parts: Parts) -> Self {
         let Parts { store, search, feed, attempts, clock, probes, limits, legacy_tenants } = parts;
-        let batches = Batches::new(limits, Arc::clone(&store), Arc::clone(&search), feed, clock);
-        Self { batches, store, search, attempts, probes, legacy_tenants }
+        let batches =
+            Batches::new(limits, Arc::clone(&store), Arc::clone(&search), Arc::clone(&feed), clock);
+        Self { batches, store, search, feed, attempts, probes, legacy_tenants }
     }
 
     pub(super) fn legacy_tenants(&self) -> &[Tenant] {
@@ -126,8 +128,10 @@ impl IndexWorker {
 
 impl Worker for IndexWorker {
     const NAME: &'static str = "index-worker";
-    /// Enough that a batch is full while another is on its way: 512 messages of 100 logs are some
-    /// 30 MB.
+    /// Enough that a batch is full while another is on its way. It bounds messages, not bytes: the
+    /// API packs bulks to 256 KiB (`PUBLISH_MESSAGE_BYTES_MAX`), so 512 of them are 128 MiB of
+    /// bodies, 512 MiB at the queue's limit of 1 MiB, and their records and documents come on top.
+    /// Where bulks are the rule and memory is short, lower `WORKER_CONCURRENCY`.
     const CONCURRENCY: usize = 512;
     type Message = IndexMessage;
 

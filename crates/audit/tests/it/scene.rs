@@ -22,6 +22,7 @@ use uuid::Uuid;
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
     pub(crate) announced: Mutex<Vec<FeedEvent>>,
+    pub(crate) forgotten: Mutex<Vec<Tenant>>,
     pub(crate) failures: Mutex<Vec<SinkError>>,
 }
 
@@ -34,12 +35,33 @@ impl Announce for Feed {
         self.announced.lock().unwrap().extend_from_slice(events);
         Ok(())
     }
+
+    async fn forget(&self, tenant: &Tenant) -> Result<(), SinkError> {
+        if let Some(error) = self.failures.lock().unwrap().pop() {
+            return Err(error);
+        }
+        self.forgotten.lock().unwrap().push(tenant.clone());
+        Ok(())
+    }
 }
 
 impl Feed {
     pub(crate) fn ids(&self) -> Vec<LogId> {
         self.announced.lock().unwrap().iter().map(|event| event.id).collect()
     }
+}
+
+fn worker(store: Arc<dyn LogStore>, search: SharedSearch, feed: Arc<dyn Announce>) -> IndexWorker {
+    IndexWorker::new(Parts {
+        store,
+        search,
+        feed,
+        attempts: Arc::new(MemoryAttempts::default()),
+        clock: Arc::new(SystemClock),
+        probes: Vec::new(),
+        limits: BatchLimits::default(),
+        legacy_tenants: vec!["legacy-shop".parse().unwrap()],
+    })
 }
 
 /// A worker on a database of its own.
@@ -63,19 +85,17 @@ impl Scene {
         let database = cluster.connect(Role::Worker);
         let search = sinks::search::open(&SearchConfig::postgres(), &database).await.unwrap();
         let feed = Arc::new(Feed::default());
-        let clock = Arc::new(SystemClock);
-        let worker = IndexWorker::new(Parts {
-            store: wrap(Arc::new(PostgresLogs::new(database.clone()))),
-            search: Arc::clone(&search),
-            feed: Arc::clone(&feed) as Arc<dyn Announce>,
-            attempts: Arc::new(MemoryAttempts::default()),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            probes: Vec::new(),
-            limits: BatchLimits::default(),
-            legacy_tenants: vec!["legacy-shop".parse().unwrap()],
-        });
-        let now = clock.now().duration_trunc(TimeDelta::milliseconds(1)).unwrap();
+        let store = wrap(Arc::new(PostgresLogs::new(database.clone())));
+        let announce = Arc::clone(&feed) as Arc<dyn Announce>;
+        let worker = worker(store, Arc::clone(&search), announce);
+        let now = SystemClock.now().duration_trunc(TimeDelta::milliseconds(1)).unwrap();
         Self { database, search, feed, worker: Arc::new(worker), now, cluster }
+    }
+
+    /// A second worker on the same stores, whose announcements go elsewhere.
+    pub(crate) fn announcing_to(&self, feed: Arc<dyn Announce>) -> IndexWorker {
+        let store = Arc::new(PostgresLogs::new(self.database.clone()));
+        worker(store, Arc::clone(&self.search), feed)
     }
 
     /// Ids that a query finds, newest first.

@@ -93,6 +93,14 @@ impl Feed {
         self.listen(Topic::live(tenant), FeedEvent::decode)
     }
 
+    /// Takes everything out of a tenant's capped stream, after which none of it can be read from
+    /// Redis any more. Readers notice at the next log, or when they come back: they get a
+    /// [`Signal::Gap`] and backfill from the database, which knows what was erased. What was
+    /// delivered to a process before stays delivered.
+    pub async fn forget(&self, tenant: &Tenant) -> Result<(), SinkError> {
+        self.publisher.forget(&Topic::live(tenant)).await
+    }
+
     /// Tells every process that an API key was revoked.
     pub async fn announce_revocation(&self, key_id: &str) -> Result<(), SinkError> {
         let item = (Topic::revocations(), key_id.as_bytes().to_vec());

@@ -108,6 +108,15 @@ impl Publisher {
         self.timed(call.invoke_async::<String>(&mut connection)).await.map(|_| ())
     }
 
+    /// Empties a topic's stream. Trimmed, not deleted: a stream that begins anew may give an id of
+    /// this millisecond a second time, and a listener would take the new entry for the one it has.
+    pub(super) async fn forget(&self, topic: &Topic) -> Result<(), SinkError> {
+        let mut connection = self.connection.clone();
+        let mut call = redis::cmd("XTRIM");
+        call.arg(topic.stream()).arg("MAXLEN").arg("=").arg(0);
+        self.timed(call.query_async::<u64>(&mut connection)).await.map(|_| ())
+    }
+
     /// What a topic's stream holds after `last`, at most [`PAGE`]; `None` when `last` itself is
     /// gone, so that nothing is proved. `last` is read with its successors in one step.
     pub(super) async fn after(

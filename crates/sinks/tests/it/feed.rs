@@ -165,6 +165,61 @@ async fn a_redis_that_was_flushed_is_a_gap() {
 }
 
 #[tokio::test]
+async fn a_forgotten_stream_is_empty_and_other_tenants_keep_theirs() {
+    let redis = TestRedis::new().await;
+    let feed = feed(redis.url());
+    let other: Tenant = "other".parse().unwrap();
+    feed.forget(&other).await.unwrap();
+    feed.publish(&events(0..5)).await.unwrap();
+    feed.publish(&[FeedEvent { tenant: other.clone(), ..event(7) }]).await.unwrap();
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut count = async |tenant: &Tenant| -> usize {
+        let stream = format!("flotilla:live:{tenant}:stream");
+        redis::cmd("XLEN").arg(stream).query_async(&mut connection).await.unwrap()
+    };
+    assert_eq!((count(&tenant()).await, count(&other).await), (5, 1));
+    feed.forget(&tenant()).await.unwrap();
+    assert_eq!((count(&tenant()).await, count(&other).await), (0, 1));
+}
+
+/// Again and again, since a stream that was deleted instead may begin anew with an id of the same
+/// millisecond, which a listener takes for the entry that it has.
+#[tokio::test]
+async fn whoever_listens_while_a_stream_is_forgotten_gets_a_gap() {
+    let redis = TestRedis::new().await;
+    let feed = feed(redis.url());
+    let mut reader = feed.subscribe(&tenant()).unwrap();
+    gap(&mut reader).await;
+    for n in 0..200 {
+        feed.publish(&events(2 * n..2 * n + 1)).await.unwrap();
+        feed.forget(&tenant()).await.unwrap();
+        feed.publish(&events(2 * n + 1..2 * n + 2)).await.unwrap();
+        assert_eq!(item(&mut reader).await, event(2 * n));
+        gap(&mut reader).await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_was_cut_off_while_a_stream_was_forgotten_gets_a_gap_and_nothing_of_it() {
+    let redis = TestRedis::new().await;
+    let proxy = Proxy::before(redis.url()).await;
+    let (publishing, reading) = (feed(redis.url()), feed(&proxy.instead_in(redis.url())));
+    let mut reader = reading.subscribe(&tenant()).unwrap();
+    gap(&mut reader).await;
+    publishing.publish(&events(0..1)).await.unwrap();
+    item(&mut reader).await;
+    proxy.mood(Mood::Down);
+    not_listening(&reading).await;
+    publishing.publish(&events(1..3)).await.unwrap();
+    publishing.forget(&tenant()).await.unwrap();
+    proxy.mood(Mood::Pass);
+    gap(&mut reader).await;
+    publishing.publish(&events(3..4)).await.unwrap();
+    assert_eq!(item(&mut reader).await, event(3));
+}
+
+#[tokio::test]
 async fn a_redis_that_is_down_at_the_start_is_waited_for() {
     let mut redis = TestRedis::new().await;
     redis.kill().await;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use contracts::Tenant;
 use queue_core::{Clock, CoalesceLimits, Coalescer, Failure};
 use sinks::error::{ItemError, SinkError};
 use sinks::pubsub::{Feed, FeedEvent};
@@ -26,12 +27,19 @@ pub use store::{Origin, Stored};
 pub trait Announce: Send + Sync + 'static {
     /// Announces logs to whoever tails live. Readers drop repeats by id.
     async fn announce(&self, events: &[FeedEvent]) -> Result<(), SinkError>;
+    /// Drops what is kept of a tenant's announcements for readers that come back; they read the
+    /// database instead. Without a default: whoever keeps announcements has to drop them.
+    async fn forget(&self, tenant: &Tenant) -> Result<(), SinkError>;
 }
 
 #[async_trait]
 impl Announce for Feed {
     async fn announce(&self, events: &[FeedEvent]) -> Result<(), SinkError> {
         self.publish(events).await
+    }
+
+    async fn forget(&self, tenant: &Tenant) -> Result<(), SinkError> {
+        Feed::forget(self, tenant).await
     }
 }
 
@@ -75,8 +83,17 @@ impl BatchLimits {
     }
 }
 
+/// What became of one document.
+#[derive(Clone, Debug)]
+pub struct Searched {
+    /// Whether search did what it was asked to: hold the document, or give it back.
+    pub outcome: Result<(), ItemError>,
+    /// Its log was erased meanwhile, so it was taken back: it must not be announced.
+    pub erased: bool,
+}
+
 type StoreOutcome = Result<Vec<Stored>, StoreError>;
-type SearchOutcome = Result<Vec<Result<(), ItemError>>, Failure>;
+type SearchOutcome = Result<Vec<Searched>, Failure>;
 
 /// The stages.
 #[derive(Debug)]
@@ -132,7 +149,7 @@ impl Batches {
         &self,
         documents: Vec<Document>,
         bytes: usize,
-    ) -> Result<Vec<Result<(), ItemError>>, Failure> {
+    ) -> Result<Vec<Searched>, Failure> {
         if documents.is_empty() {
             return Ok(Vec::new());
         }
@@ -172,18 +189,22 @@ async fn index(
     search: &dyn Search,
     tombstones: &dyn LogStore,
     documents: &[Document],
-) -> Result<Vec<Result<(), ItemError>>, Failure> {
+) -> Result<Vec<Searched>, Failure> {
     let outcomes = search.index(documents).await?;
-    let mut outcomes: Vec<_> = outcomes.into_iter().map(|outcome| outcome.map(|_| ())).collect();
+    let mut outcomes: Vec<_> = outcomes
+        .into_iter()
+        .map(|outcome| Searched { outcome: outcome.map(|_| ()), erased: false })
+        .collect();
     // A sink that answers short would shift every outcome behind it.
-    outcomes.resize(documents.len(), Err(ItemError::Retry("no outcome for the document".into())));
+    let none = || Err(ItemError::Retry("no outcome for the document".into()));
+    outcomes.resize_with(documents.len(), || Searched { outcome: none(), erased: false });
     let keys: Vec<_> = documents.iter().map(|document| (&document.tenant, document.id)).collect();
     let erased = tombstones.erased_among(&keys).await.map_err(|error| failures::store(&error))?;
     if !erased.is_empty() {
         events::TakenBack { documents: erased.len() }.emit();
         let references: Vec<_> = erased.iter().map(|place| documents[*place].reference()).collect();
         for (place, outcome) in erased.into_iter().zip(search.erase(&references).await?) {
-            outcomes[place] = outcome;
+            outcomes[place] = Searched { outcome, erased: true };
         }
     }
     Ok(outcomes)

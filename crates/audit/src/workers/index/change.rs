@@ -11,7 +11,7 @@ use rand::Rng;
 use sinks::error::ItemError;
 use sinks::search::DocumentRef;
 
-use super::batches::event;
+use super::batches::{Searched, event};
 use super::{IndexWorker, failures};
 use crate::crash::{self, CrashPoint};
 use crate::model::{LogKey, NewErasure, NewRevision, Revised, StoredLog};
@@ -36,14 +36,15 @@ impl IndexWorker {
         match revised.map_err(|error| failures::store(&error))? {
             Revised::Done(log) => {
                 crash::reach(CrashPoint::AfterReviseCommit);
-                self.show(&[*log]).await
+                self.show(&[*log]).await.map(|_| ())
             }
             Revised::Erased => Ok(()),
             Revised::Missing => Err(not_yet(&header.tenant, update.log_id, attempt)),
         }
     }
 
-    /// Erases a log, whether it is stored yet or not, and indexes the audit entries about it.
+    /// Erases a log, whether it is stored yet or not, and indexes the audit entries about it. Only
+    /// what was stored can have been announced, so only then does the tenant's feed forget.
     pub(in crate::workers) async fn delete(
         &self,
         header: &Header,
@@ -64,32 +65,40 @@ impl IndexWorker {
         let erased = erased.map_err(|error| failures::store(&error))?;
         crash::reach(CrashPoint::AfterEraseCommit);
 
-        if let Some(key) = erased.key {
+        if let Some(key) = &erased.key {
             let references = [reference(key)];
             for outcome in self.search.erase(&references).await? {
                 outcome?;
             }
         }
         crash::reach(CrashPoint::AfterSearchErase);
+        if erased.key.is_some() {
+            self.feed.forget(&header.tenant).await?;
+        }
         // As PostgreSQL holds them: a redelivery may find them with revisions, or erased.
         let entries = self.store.fetch(&keys).await.map_err(|error| failures::store(&error))?;
-        self.show(&entries).await?;
-        let events: Vec<_> =
-            entries.iter().map(|log| event(&log.key, log.ingest_xid, &log.record)).collect();
+        let shown = self.show(&entries).await?;
+        let events: Vec<_> = entries
+            .iter()
+            .zip(shown)
+            .filter(|(_, searched)| !searched.erased)
+            .map(|(log, _)| event(&log.key, log.ingest_xid, &log.record))
+            .collect();
         self.batches.announce(events, weight(&entries)).await
     }
 
-    /// Makes the logs' present state searchable.
-    async fn show(&self, logs: &[StoredLog]) -> Result<(), Failure> {
+    /// Makes the logs' present state searchable; what became of each, none of them failed.
+    async fn show(&self, logs: &[StoredLog]) -> Result<Vec<Searched>, Failure> {
         let documents = logs
             .iter()
             .map(projection::of_stored)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| handling(format!("a stored record cannot be read: {error}")))?;
-        for outcome in self.batches.search(documents, weight(logs)).await? {
-            outcome.map_err(|error: ItemError| Failure::from(error))?;
+        let shown = self.batches.search(documents, weight(logs)).await?;
+        for searched in &shown {
+            searched.outcome.clone().map_err(|error: ItemError| Failure::from(error))?;
         }
-        Ok(())
+        Ok(shown)
     }
 }
 
@@ -97,8 +106,13 @@ fn weight(logs: &[StoredLog]) -> usize {
     logs.iter().map(|log| log.record.len()).sum()
 }
 
-fn reference(key: LogKey) -> DocumentRef {
-    DocumentRef { tenant: key.tenant, id: key.id, class: key.class, recorded_at: key.recorded_at }
+fn reference(key: &LogKey) -> DocumentRef {
+    DocumentRef {
+        tenant: key.tenant.clone(),
+        id: key.id,
+        class: key.class,
+        recorded_at: key.recorded_at,
+    }
 }
 
 /// The change came before its log, as it may on a standard queue.

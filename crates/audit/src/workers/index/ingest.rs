@@ -23,7 +23,8 @@ pub(in crate::workers) struct Refused {
 
 impl IndexWorker {
     /// Stores logs, makes them searchable, announces them. **Every** handled log is announced, not
-    /// only a new one: a crash after the commit would lose the rest, and readers drop repeats.
+    /// only a new one: a crash after the commit would lose the rest, and readers drop repeats. But
+    /// not one that search had to give back as erased: the feed would keep what nobody may see.
     ///
     /// What one log has to wait for does not keep the others: they go all the way first.
     pub(in crate::workers) async fn ingest(
@@ -36,14 +37,13 @@ impl IndexWorker {
 
         let mut refused = Vec::new();
         let mut waiting = None;
-        let (mut documents, mut events, mut origins) =
+        let (mut documents, mut events, mut kept) =
             (Vec::with_capacity(stored.len()), Vec::with_capacity(stored.len()), Vec::new());
         for (place, log) in stored.into_iter().enumerate() {
             match log {
                 Stored::Kept { document, event, origin } => {
                     documents.push(*document);
-                    events.push(event);
-                    origins.push((place, origin));
+                    kept.push((place, origin, event));
                 }
                 Stored::Erased => {}
                 Stored::Refused { origin, why } => {
@@ -55,8 +55,11 @@ impl IndexWorker {
         }
         let mut not_now = None;
         let searched = self.batches.search(documents, bytes).await?;
-        for ((place, origin), outcome) in origins.into_iter().zip(searched) {
-            match outcome {
+        for ((place, origin, event), searched) in kept.into_iter().zip(searched) {
+            if !searched.erased {
+                events.push(event);
+            }
+            match searched.outcome {
                 Ok(()) => {}
                 Err(ItemError::Reject(message)) => {
                     let reason = Reason { code: REJECTED_BY_SEARCH, message };

@@ -1,0 +1,191 @@
+//! What an erasure leaves in the live feed: nothing, whether the log was announced before, is being
+//! indexed meanwhile, or Redis is away at that moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use audit::model::{Erased, Inserted, LogKey, NewErasure, NewLog, NewRevision, Revised, StoredLog};
+use audit::store::{LogStore, StoreError};
+use audit::workers::IndexWorker;
+use contracts::audit::{BulkIndex, IndexMessage};
+use contracts::errors::PUBSUB_UNAVAILABLE;
+use contracts::{EnvelopeId, LogId, Tenant};
+use queue_core::{ErrorClass, Failure};
+use sinks::pubsub::{Feed, FeedConfig, Signal, Subscription};
+use sinks::search::Query;
+use sinks::{SinkError, SinkErrorKind};
+use testkit::{Mood, Proxy, TestRedis, eventually};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::scene::{Given, Scene, delete, first_attempt, header, log, tenant};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Erases one log right after it was stored, as another worker may.
+struct ErasedMeanwhile {
+    inner: Arc<dyn LogStore>,
+    victim: EnvelopeId,
+}
+
+#[async_trait]
+impl LogStore for ErasedMeanwhile {
+    async fn insert(&self, logs: &[NewLog]) -> Result<Inserted, StoreError> {
+        let done = self.inner.insert(logs).await?;
+        let erasure = NewErasure {
+            tenant: logs[0].key.tenant.clone(),
+            id: logs[0].key.id,
+            reason: "r".into(),
+            requester: serde_json::json!({}),
+            operation_id: self.victim,
+            recorded_at: logs[0].key.recorded_at,
+        };
+        self.inner.erase(&erasure, &[]).await?;
+        Ok(done)
+    }
+
+    async fn fetch(&self, keys: &[LogKey]) -> Result<Vec<StoredLog>, StoreError> {
+        self.inner.fetch(keys).await
+    }
+
+    async fn revise(
+        &self,
+        tenant: &Tenant,
+        id: LogId,
+        revision: &NewRevision,
+    ) -> Result<Revised, StoreError> {
+        self.inner.revise(tenant, id, revision).await
+    }
+
+    async fn erase(&self, erasure: &NewErasure, audit: &[NewLog]) -> Result<Erased, StoreError> {
+        self.inner.erase(erasure, audit).await
+    }
+
+    async fn erased_among(&self, keys: &[(&Tenant, LogId)]) -> Result<Vec<usize>, StoreError> {
+        self.inner.erased_among(keys).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_taken_back_is_not_announced() {
+    let victim = EnvelopeId(uuid::Uuid::new_v4());
+    let scene = Scene::with(|inner| Arc::new(ErasedMeanwhile { inner, victim })).await;
+    let acme = tenant("acme");
+    let (gone, kept) = (log(&acme, scene.now, 1), log(&acme, scene.now, 2));
+    let items = vec![gone.item, kept.item];
+    process(&scene, &scene.worker, IndexMessage::BulkIndex(BulkIndex { items })).await.unwrap();
+    assert_eq!(scene.found(&acme, &Query::default()).await, [kept.id]);
+    assert_eq!(scene.feed.ids(), [kept.id], "the erased one reached the feed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_waits_for_a_redis_that_cannot_forget() {
+    let scene = Scene::new().await;
+    let acme = tenant("acme");
+    let given = log(&acme, scene.now, 1);
+    let worker = &scene.worker;
+    process(&scene, worker, IndexMessage::Index(given.item.clone())).await.unwrap();
+    scene.feed.announced.lock().unwrap().clear();
+    let down = SinkError::new("redis", SinkErrorKind::Unavailable, "as told");
+    scene.feed.failures.lock().unwrap().push(down);
+    let failure = process(&scene, worker, delete(&given)).await.unwrap_err();
+    let Failure::Retry(error) = failure else { panic!("{failure:?}") };
+    assert_eq!((error.code, error.class), (PUBSUB_UNAVAILABLE, ErrorClass::Infrastructure));
+    assert!(scene.feed.ids().is_empty(), "forgetting comes before the entries about it");
+
+    process(&scene, worker, delete(&given)).await.unwrap();
+    assert_eq!(
+        *scene.feed.forgotten.lock().unwrap(),
+        std::slice::from_ref(&acme),
+        "it is done when it can be"
+    );
+    let never_stored = log(&acme, scene.now, 2);
+    process(&scene, worker, delete(&never_stored)).await.unwrap();
+    assert_eq!(scene.feed.forgotten.lock().unwrap().len(), 1, "nobody's readers start over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_erasure_redis_holds_nothing_of_the_log() {
+    let (scene, redis) = (Scene::new().await, TestRedis::new().await);
+    let worker = scene.announcing_to(Arc::new(feed(redis.url())));
+    let acme = tenant("acme");
+    let [gone, kept] = [1, 2].map(|n| log(&acme, scene.now, n));
+    for given in [&gone, &kept] {
+        process(&scene, &worker, IndexMessage::Index(given.item.clone())).await.unwrap();
+    }
+    let stream = "flotilla:live:acme:stream";
+    assert!(entries(&redis, stream).await.contains(&text(&gone)), "it was announced");
+    process(&scene, &worker, delete(&gone)).await.unwrap();
+    let left = entries(&redis, stream).await;
+    assert!(!left.contains(&text(&gone)), "the erased record is in the stream");
+    assert!(left.contains("flotilla.log.erased"), "the entry about it is announced");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_cut_off_during_an_erasure_gets_a_gap_and_not_the_log() {
+    let (scene, redis) = (Scene::new().await, TestRedis::new().await);
+    let proxy = Proxy::before(redis.url()).await;
+    let worker = scene.announcing_to(Arc::new(feed(redis.url())));
+    let reading = feed(&proxy.instead_in(redis.url()));
+    let acme = tenant("acme");
+    let [seen, gone, later] = [1, 2, 3].map(|n| log(&acme, scene.now, n));
+    let index = async |given: &Given| {
+        process(&scene, &worker, IndexMessage::Index(given.item.clone())).await.unwrap();
+    };
+    let mut reader = reading.subscribe(&acme).unwrap();
+    assert_eq!(next(&mut reader).await, None);
+    index(&seen).await;
+    assert_eq!(next(&mut reader).await, Some(seen.id));
+    proxy.mood(Mood::Down);
+    eventually(SOON, "cut off", async || (!reading.is_listening()).then_some(())).await;
+    index(&gone).await;
+    process(&scene, &worker, delete(&gone)).await.unwrap();
+    proxy.mood(Mood::Pass);
+    assert_eq!(next(&mut reader).await, None, "a gap: what came meanwhile is in PostgreSQL");
+    index(&later).await;
+    assert_eq!(next(&mut reader).await, Some(later.id));
+}
+
+fn feed(url: &str) -> Feed {
+    Feed::open(&FeedConfig::new(url)).unwrap()
+}
+
+fn text(given: &Given) -> String {
+    given.item.record.get().to_owned()
+}
+
+async fn process(
+    scene: &Scene,
+    worker: &IndexWorker,
+    message: IndexMessage,
+) -> Result<(), Failure> {
+    let header = header(&tenant("acme"), scene.now);
+    let parts = worker.process(&header, message, first_attempt(scene.now)).await?;
+    assert!(parts.is_empty(), "{parts:?}");
+    Ok(())
+}
+
+/// The next log's id; `None` is a gap.
+async fn next(reader: &mut Subscription<sinks::pubsub::FeedEvent>) -> Option<LogId> {
+    match timeout(SOON, reader.recv()).await.expect("a signal soon").expect("the feed is open") {
+        Signal::Item(event) => Some(event.id),
+        Signal::Gap => None,
+    }
+}
+
+/// A stream's entries as the server writes them: only the sink links a client.
+async fn entries(redis: &TestRedis, stream: &str) -> String {
+    let (access, address) = redis.url().trim_start_matches("redis://").rsplit_once('@').unwrap();
+    let (_, password) = access.split_once(':').unwrap();
+    let address = address.split_once('/').map_or(address, |(address, _)| address);
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let calls = format!("AUTH {password}\r\nXRANGE {stream} - +\r\nQUIT\r\n");
+    connection.write_all(calls.as_bytes()).await.unwrap();
+    let mut reply = Vec::new();
+    timeout(SOON, connection.read_to_end(&mut reply)).await.expect("an answer").unwrap();
+    let reply = String::from_utf8_lossy(&reply).into_owned();
+    assert!(reply.starts_with("+OK\r\n*"), "{reply}");
+    reply
+}
