@@ -8,6 +8,8 @@ mod redrive;
 mod select;
 mod show;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use clap::Subcommand;
 use contracts::QueueSpec;

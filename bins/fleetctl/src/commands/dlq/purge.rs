@@ -6,10 +6,10 @@ use contracts::QueueSpec;
 
 use super::list;
 use super::select::Select;
-use super::sweep::Sweep;
+use super::sweep::{Sweep, verdict};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::settings::{Settings, confirm};
+use crate::settings::{Queue, Settings, confirm};
 
 /// Deletes dead letters.
 #[derive(Args)]
@@ -58,16 +58,17 @@ impl Purge {
         confirm(output, self.yes, &question)?;
         let shown =
             Select { id: rows.into_iter().map(|row| row.id).collect(), ..Select::default() };
-        let deleted = self.delete(settings, &shown).await?;
-        output.value(&serde_json::json!({ "deleted": deleted }), || format!("deleted {deleted}"));
-        Ok(())
-    }
-
-    async fn delete(&self, settings: &Settings, shown: &Select) -> Result<usize, Failure> {
         let sqs = settings.sqs().await?;
         let queue = settings.queue(&sqs, self.queue).await?;
+        let (deleted, failed) = self.delete(&queue, &shown).await?;
+        output.value(&serde_json::json!({ "deleted": deleted }), || format!("deleted {deleted}"));
+        verdict(shown.id.len(), deleted, &failed, "deleted")
+    }
+
+    /// How many were deleted, and why others could not be.
+    async fn delete(&self, queue: &Queue, shown: &Select) -> Result<(usize, Vec<String>), Failure> {
         let mut sweep = Sweep::new(&*queue.dead_letters, self.queue, shown);
-        let mut deleted = 0;
+        let (mut deleted, mut failed) = (0, Vec::new());
         let outcome = loop {
             let letters = match sweep.next(shown.id.len() - deleted).await {
                 Ok(Some(letters)) => letters,
@@ -77,7 +78,17 @@ impl Purge {
             let receipts: Vec<String> =
                 letters.iter().map(|l| l.received.receipt.clone()).collect();
             match queue.dead_letters.settle(&receipts).await {
-                Ok(results) => deleted += results.iter().filter(|result| result.is_ok()).count(),
+                Ok(results) => {
+                    for (letter, result) in letters.iter().zip(results) {
+                        match result {
+                            Ok(()) => deleted += 1,
+                            Err(error) => {
+                                failed.push(format!("{}: {error}", letter.received.message_id));
+                                sweep.keep([letter]);
+                            }
+                        }
+                    }
+                }
                 Err(error) => {
                     sweep.keep(&letters);
                     break Err(Failure::sqs(&error));
@@ -85,6 +96,6 @@ impl Purge {
             }
         };
         sweep.finish().await;
-        outcome.map(|()| deleted)
+        outcome.map(|()| (deleted, failed))
     }
 }

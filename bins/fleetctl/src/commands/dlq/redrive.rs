@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::letter::Letter;
 use super::select::Select;
-use super::sweep::Sweep;
+use super::sweep::{Sweep, verdict};
 use super::{list, select};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -56,11 +56,19 @@ pub(crate) struct Redrive {
 
 /// What a redrive did.
 #[derive(Default, Serialize)]
-struct Done {
-    sent: usize,
+pub(super) struct Done {
+    pub(super) sent: usize,
     /// Sent, but still on the dead-letter queue too.
     not_deleted: usize,
-    failed: Vec<String>,
+    pub(super) failed: Vec<String>,
+}
+
+impl Done {
+    fn has_failed(&self, letter: &Letter) -> bool {
+        let id = letter.received.message_id.as_str();
+        // Each one is "id: why".
+        self.failed.iter().any(|why| why.split_once(": ").is_some_and(|(of, _)| of == id))
+    }
 }
 
 impl Redrive {
@@ -97,10 +105,7 @@ impl Redrive {
             output
                 .note(&format!("{count} were sent and are still here too: delete them with purge"));
         }
-        if done.failed.is_empty() {
-            return Ok(());
-        }
-        Err(Failure::new(format!("{} were not sent: {}", done.failed.len(), done.failed[0])))
+        verdict(shown.id.len(), done.sent, &done.failed, "sent")
     }
 
     fn mended(&self) -> Result<Option<String>, Failure> {
@@ -114,7 +119,7 @@ impl Redrive {
         Ok(Some(text.trim_end_matches('\n').to_owned()))
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         queue: &Queue,
         shown: &Select,
@@ -132,6 +137,7 @@ impl Redrive {
                 sweep.keep(&letters);
                 break Err(failure);
             }
+            sweep.keep(letters.iter().filter(|letter| done.has_failed(letter)));
             let pause = Duration::from_secs(letters.len() as u64) / self.rate;
             tokio::time::sleep(pause).await;
         };
