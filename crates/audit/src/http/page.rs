@@ -1,31 +1,27 @@
 //! Logs as they are shown: the stored record's own bytes with what its revisions add up to. A page's
 //! ids come from search, its content from PostgreSQL, so what was erased is not in it.
 
-use contracts::Tenant;
+use std::collections::HashMap;
+
+use contracts::{LogId, Tenant};
 use edge::Problem;
 use serde_json::value::RawValue;
-use sinks::search::{Page, SortKey};
+use sinks::search::Hit;
 
 use super::{Api, problems};
 use crate::model::{LogKey, StoredLog};
 use crate::store;
 
-/// Bytes of records on one page at most. Far above what one record can have, so a page with logs to
-/// show shows at least one.
-pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// The logs of those hits that are stored, in their order, up to [`PAGE_BYTES_MAX`]; and where the
-/// next page starts: after the last log shown when some found no room.
+/// The logs of those hits that are stored, in their order.
 pub(super) async fn hydrate(
     api: &Api,
     tenant: &Tenant,
-    found: &Page,
-) -> Result<(Vec<StoredLog>, Option<SortKey>), Problem> {
-    if found.hits.is_empty() {
-        return Ok((Vec::new(), found.next));
+    hits: &[Hit],
+) -> Result<Vec<StoredLog>, Problem> {
+    if hits.is_empty() {
+        return Ok(Vec::new());
     }
-    let keys: Vec<LogKey> = found
-        .hits
+    let keys: Vec<LogKey> = hits
         .iter()
         .map(|hit| LogKey {
             tenant: tenant.clone(),
@@ -35,15 +31,11 @@ pub(super) async fn hydrate(
         })
         .collect();
     let mut transaction = api.database.tenant(tenant).await.map_err(problems::database)?;
-    let bytes_max = i64::try_from(PAGE_BYTES_MAX).unwrap_or(i64::MAX);
-    let (logs, more) =
-        store::fetch_page(&mut transaction, &keys, bytes_max).await.map_err(problems::database)?;
+    let found = store::fetch_by_keys(&mut transaction, &keys).await.map_err(problems::database)?;
     transaction.rollback().await.map_err(problems::database)?;
-    let next = match logs.last() {
-        Some(last) if more => Some(SortKey { recorded_at: last.key.recorded_at, id: last.key.id }),
-        _ => found.next,
-    };
-    Ok((logs, next))
+    let mut by_id: HashMap<LogId, StoredLog> =
+        found.into_iter().map(|log| (log.key.id, log)).collect();
+    Ok(hits.iter().filter_map(|hit| by_id.remove(&hit.id)).collect())
 }
 
 /// A log as JSON: the record's members verbatim, then `revision`, `tags`, `annotation` and `more`.
