@@ -22,16 +22,18 @@ use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use database::Database;
-use edge::{EdgeConfig, Gate};
+use edge::{EdgeConfig, Gate, ReadBody, RequestInfo};
 use queue_core::Clock;
 use sinks::search::SharedSearch;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::event::EventLimits;
 use crate::ingest::Ingest;
 use crate::live::Live;
 use crate::publish::Publisher;
 
+pub use page::PAGE_BYTES_MAX;
 pub use search::{PAGE_DEFAULT, PAGE_MAX};
 pub use write::BULK_EVENTS_MAX;
 
@@ -96,6 +98,14 @@ pub struct Api {
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Api").field("edge", &self.edge).finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    /// When a request must be answered: counted from its arrival, less the time that the client
+    /// took for its body.
+    fn until(&self, info: &RequestInfo, body: &ReadBody<'_>) -> Instant {
+        info.arrived + body.waited() + self.publisher.deadline()
     }
 }
 

@@ -138,20 +138,21 @@ impl Ingest {
         Self { publisher, database, clock, limits }
     }
 
-    /// Takes the events of one request; one answer each, in their order.
+    /// Takes the events of one request; one answer each, in their order. Nothing is published after
+    /// `until`.
     pub async fn accept(
         &self,
         sender: &Sender,
         key: Option<IdempotencyKey>,
         pieces: &[Piece<'_>],
+        until: Instant,
     ) -> Result<Vec<Taken>, Refused> {
-        let until = Instant::now() + self.publisher.deadline();
         let now = stamps::whole_micros(self.clock.now());
         let mut checked = self.check(sender, pieces, now);
         let mut stamps = Stamps::new(now, sender.class, pieces.len());
         let mut published = false;
         if let Some(key) = key
-            && let Some(first) = self.reserve(sender, key, &mut stamps, &checked).await?
+            && let Some(first) = self.reserve(sender, key, &mut stamps, &checked, until).await?
         {
             // The first attempt's time decides again, so that a repeat gets the same answers.
             checked = self.check(sender, pieces, stamps.recorded_at());
@@ -199,6 +200,7 @@ impl Ingest {
         key: IdempotencyKey,
         stamps: &mut Stamps,
         checked: &[Result<Validated, Invalid>],
+        until: Instant,
     ) -> Result<Option<bool>, Refused> {
         let offer = stamps.reservation(key.body_sha256);
         // A request of which nothing can be taken reserves nothing: its key stays free for the
@@ -215,7 +217,7 @@ impl Ingest {
             }
             Ok(found)
         };
-        match database::timed(RESERVE_TIMEOUT, reserving).await {
+        match database::timed(query_time(until), reserving).await {
             Ok(Reservation::New) => Ok(None),
             Ok(Reservation::Repeat { first, published }) => {
                 stamps.take_over(first);
@@ -240,6 +242,11 @@ impl Ingest {
             tracing::debug!(%error, "idempotency key not marked as published");
         }
     }
+}
+
+/// What a query may take in a request that must be answered by `until`.
+pub(crate) fn query_time(until: Instant) -> Duration {
+    RESERVE_TIMEOUT.min(until.saturating_duration_since(Instant::now()))
 }
 
 /// The records of the valid events, in order.

@@ -17,7 +17,7 @@ mod tickets;
 pub use erase::{TOMBSTONE_DAYS, erase, erased_among};
 pub use insert::{insert_batch, insert_rows};
 pub use port::{LogStore, PostgresLogs, StoreError};
-pub use read::{FeedPosition, backfill_after, feed_position, fetch_by_keys, find};
+pub use read::{FeedPosition, backfill_after, feed_position, fetch_by_keys, fetch_page, find};
 pub use reserve::{INGEST_KEY_HOURS, Reservation, Reserved, mark_published, reserve_ingest_key};
 pub use revise::append_revision;
 pub use revisions::{REVISIONS_READ_MAX, StoredRevision, revisions};

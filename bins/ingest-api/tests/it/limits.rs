@@ -174,13 +174,16 @@ async fn bytes_of_bodies_at_once_stop_at_the_limit() {
         scene.post("/logs").header("content-type", "application/json").body(body).send()
     };
     // 3,000 bytes are held while the queue hangs.
-    let held = [tokio::spawn(of(2_000)), tokio::spawn(of(1_000))];
-    eventually(PATIENCE, "both are in the publisher", async || {
-        let status = scene.context.status().document();
-        let pending = status["sections"]["api"]["pending_bytes"].as_u64().unwrap();
-        (pending > 600).then_some(())
-    })
-    .await;
+    let (mut held, mut before) = (Vec::new(), 0);
+    for size in [2_000, 1_000] {
+        held.push(tokio::spawn(of(size)));
+        before = eventually(PATIENCE, "it is in the publisher", async || {
+            let status = scene.context.status().document();
+            let pending = status["sections"]["api"]["pending_bytes"].as_u64().unwrap();
+            (pending > before).then_some(pending)
+        })
+        .await;
+    }
     let response = of(1_097).await.unwrap();
     assert_eq!(response.headers()["retry-after"], "1");
     problem(&told(response).await, 503, "overloaded");

@@ -53,6 +53,42 @@ async fn pages_are_newest_first_and_stable_under_inserts() {
 }
 
 #[tokio::test]
+async fn a_page_ends_at_eight_mebibytes_and_the_next_goes_on() {
+    let scene = Scene::new().await;
+    let mut large = event(1);
+    large["metadata"]["filler"] = json!("x".repeat(255 * 1024));
+    let mut accepted = Vec::new();
+    for _ in 0..3 {
+        let events = vec![large.clone(); 12];
+        let request = scene.post("/logs/bulk").json(&events).send();
+        let (status, body) = told(request.await.unwrap()).await;
+        assert_eq!(status, 202, "{body}");
+        let results = body["results"].as_array().unwrap();
+        accepted.extend(results.iter().map(|one| one["id"].as_str().unwrap().to_owned()));
+    }
+    accepted.reverse();
+    scene.store().await;
+    let record = scene.queue.items()[0].1.record.get().len();
+    let fit = audit::http::PAGE_BYTES_MAX / record;
+    assert!((2..36).contains(&fit), "{fit}");
+    // As many as fit are shown and nothing is cut; with one more the page ends before it.
+    let (_, page) = get(&scene, &format!("/logs?limit={fit}")).await;
+    assert_eq!(ids(&page), accepted[..fit]);
+    let (_, page) = get(&scene, &format!("/logs?limit={}", fit + 1)).await;
+    assert_eq!(ids(&page), accepted[..fit]);
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let (_, rest) = get(&scene, &format!("/logs?limit=500&cursor={cursor}")).await;
+    assert_eq!(ids(&rest), accepted[fit..]);
+    assert_eq!(rest["next_cursor"], Value::Null);
+    // The last page of the search is cut, too: it has a next one.
+    let (_, page) = get(&scene, "/logs?limit=500").await;
+    assert_eq!((ids(&page).len(), page["next_cursor"].is_string()), (fit, true));
+    let export = scene.get("/logs/export?format=ndjson").send().await.unwrap();
+    let lines = export.text().await.unwrap();
+    assert!(lines.ends_with("{\"_end\":{\"count\":36}}\n"), "{}", &lines[lines.len() - 60..]);
+}
+
+#[tokio::test]
 async fn filters_find_one_among_many() {
     let scene = Scene::new().await;
     let accepted = accept(&scene, 5).await;

@@ -8,8 +8,9 @@ use chassis::Ended;
 use contracts::audit::IndexMessage;
 use futures_util::future::join_all;
 use queue_core::driver::Outgoing;
+use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::eventually;
+use testkit::{Mood as Wire, Proxy, TestDatabase, eventually};
 use tokio::time::Instant;
 
 use crate::queue::Mood;
@@ -126,6 +127,51 @@ async fn a_queue_that_is_down_or_hangs_is_503_in_time() {
     let response = scene.post("/logs").json(&event(1)).send().await.unwrap();
     assert_eq!(response.status(), 202, "an outage leaves nothing behind");
     assert_eq!(scene.queue.ids().len(), 1, "what was given up is not sent later");
+}
+
+#[tokio::test]
+async fn slow_key_lookups_count_against_the_deadline() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::before(database.url()).await;
+    let url = proxy.instead_in(database.url());
+    let scene = Scene::on(database, &url, &["--publish-deadline-ms=2000"]).await;
+    // Another key's lookup leaves an open connection; this one's costs several slow exchanges on it.
+    let other = scene.client.post(scene.url("/logs")).bearer_auth(&scene.foreign_key);
+    assert_eq!(other.json(&event(0)).send().await.unwrap().status(), 202);
+    scene.queue.mood(Mood::Hangs);
+    proxy.mood(Wire::Slow(Duration::from_millis(100)));
+    let started = Instant::now();
+    let response = scene.post("/logs").json(&event(1)).send().await.unwrap();
+    let took = started.elapsed();
+    problem(&told(response).await, 503, "queue-unavailable");
+    assert!(took < Duration::from_millis(2_400), "{took:?}");
+}
+
+#[tokio::test]
+async fn changes_are_answered_in_time_when_nothing_else_answers() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::before(database.url()).await;
+    let url = proxy.instead_in(database.url());
+    let scene = Scene::on(database, &url, &[]).await;
+    let body = told(scene.post("/logs").json(&event(1)).send().await.unwrap()).await.1;
+    scene.store().await;
+    let path = scene.url(&format!("/logs/{}?reason=r", body["id"].as_str().unwrap()));
+    let change = async |method: Method| {
+        let started = Instant::now();
+        let request = scene.client.request(method, &path).bearer_auth(&scene.key);
+        let request = request.json(&json!({"annotation": "a"}));
+        let told = told(request.send().await.unwrap()).await;
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        told
+    };
+    scene.queue.mood(Mood::Hangs);
+    for method in [Method::PATCH, Method::DELETE] {
+        problem(&change(method).await, 503, "queue-unavailable");
+    }
+    proxy.mood(Wire::Silent);
+    for method in [Method::PATCH, Method::DELETE] {
+        problem(&change(method).await, 503, "database-unavailable");
+    }
 }
 
 #[tokio::test]

@@ -12,12 +12,14 @@ use contracts::{EnvelopeId, LogId};
 use edge::{Principal, Problem, RequestInfo, Scope};
 use http::{HeaderMap, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::parse::{self, Media};
 use super::read::log_id;
 use super::{Api, problems};
 use crate::crash::{self, CrashPoint};
-use crate::publish::Trace;
+use crate::ingest::query_time;
+use crate::publish::{PublishError, Trace};
 use crate::store;
 
 /// Tags of a log at most.
@@ -90,7 +92,7 @@ pub(super) async fn annotate(
         requester: requester(&principal, &info),
         recorded_at: api.clock.now(),
     });
-    change(&api, &principal, &info, id, &message).await
+    change(&api, &principal, &info, &message, id, api.until(&info, &bytes)).await
 }
 
 /// Erases a log from PostgreSQL, search and the live feed; a tombstone and an audit entry stay. What
@@ -123,25 +125,32 @@ pub(super) async fn erase(
         requester: requester(&principal, &info),
         recorded_at: api.clock.now(),
     });
-    change(&api, &principal, &info, id, &message).await
+    change(&api, &principal, &info, &message, id, api.until(&info, &bytes)).await
 }
 
 async fn change(
     api: &Api,
     principal: &Principal,
     info: &RequestInfo,
-    id: LogId,
     message: &IndexMessage,
+    id: LogId,
+    until: Instant,
 ) -> Result<Response, Problem> {
-    let mut transaction =
-        api.database.tenant(&principal.tenant).await.map_err(problems::database)?;
-    let log = store::find(&mut transaction, &principal.tenant, id).await;
-    transaction.rollback().await.map_err(problems::database)?;
-    if log.map_err(problems::database)?.is_none() {
+    let finding = async {
+        let mut transaction = api.database.tenant(&principal.tenant).await?;
+        let log = store::find(&mut transaction, &principal.tenant, id).await;
+        transaction.rollback().await?;
+        log
+    };
+    let log = database::timed(query_time(until), finding).await.map_err(problems::database)?;
+    if log.is_none() {
         return Err(problems::no_such_log());
     }
     let trace = Trace::from(info);
-    let sent = api.publisher.change(&principal.tenant, message, &trace).await;
+    let sending = api.publisher.change(&principal.tenant, message, &trace);
+    let sent = tokio::time::timeout_at(until, sending)
+        .await
+        .unwrap_or_else(|_| Err(PublishError::Unavailable("no answer in time".into())));
     let operation_id = sent.map_err(problems::publish)?;
     crash::reach(CrashPoint::AfterChangePublish);
     Ok((StatusCode::ACCEPTED, Json(Operation { operation_id, id })).into_response())

@@ -132,11 +132,11 @@ impl Export {
             .search(tenant, &self.filters.query, EXPORT_PAGE, after)
             .await
             .map_err(problems::sink)?;
-        let logs = page::hydrate(&self.api, tenant, &found.hits).await?;
+        let (logs, next) = page::hydrate(&self.api, tenant, &found).await?;
         self.count += u64::try_from(logs.len()).unwrap_or(u64::MAX);
-        self.next = found.next.map_or(Next::End, |key| Next::Page(Some(key)));
+        self.next = next.map_or(Next::End, |key| Next::Page(Some(key)));
         let chunk = match self.format {
-            Format::Ndjson => self.lines(&logs, found.next)?,
+            Format::Ndjson => self.lines(&logs, next)?,
             Format::Csv => csv_rows::rows(&logs, self.fingerprint)?,
         };
         if !chunk.is_empty() {

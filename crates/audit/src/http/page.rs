@@ -1,27 +1,31 @@
 //! Logs as they are shown: the stored record's own bytes with what its revisions add up to. A page's
 //! ids come from search, its content from PostgreSQL, so what was erased is not in it.
 
-use std::collections::HashMap;
-
-use contracts::{LogId, Tenant};
+use contracts::Tenant;
 use edge::Problem;
 use serde_json::value::RawValue;
-use sinks::search::Hit;
+use sinks::search::{Page, SortKey};
 
 use super::{Api, problems};
 use crate::model::{LogKey, StoredLog};
 use crate::store;
 
-/// The logs of those hits that are stored, in their order.
+/// Bytes of records on one page at most. Far above what one record can have, so a page with logs to
+/// show shows at least one.
+pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The logs of those hits that are stored, in their order, up to [`PAGE_BYTES_MAX`]; and where the
+/// next page starts: after the last log shown when some found no room.
 pub(super) async fn hydrate(
     api: &Api,
     tenant: &Tenant,
-    hits: &[Hit],
-) -> Result<Vec<StoredLog>, Problem> {
-    if hits.is_empty() {
-        return Ok(Vec::new());
+    found: &Page,
+) -> Result<(Vec<StoredLog>, Option<SortKey>), Problem> {
+    if found.hits.is_empty() {
+        return Ok((Vec::new(), found.next));
     }
-    let keys: Vec<LogKey> = hits
+    let keys: Vec<LogKey> = found
+        .hits
         .iter()
         .map(|hit| LogKey {
             tenant: tenant.clone(),
@@ -31,11 +35,15 @@ pub(super) async fn hydrate(
         })
         .collect();
     let mut transaction = api.database.tenant(tenant).await.map_err(problems::database)?;
-    let found = store::fetch_by_keys(&mut transaction, &keys).await.map_err(problems::database)?;
+    let bytes_max = i64::try_from(PAGE_BYTES_MAX).unwrap_or(i64::MAX);
+    let (logs, more) =
+        store::fetch_page(&mut transaction, &keys, bytes_max).await.map_err(problems::database)?;
     transaction.rollback().await.map_err(problems::database)?;
-    let mut by_id: HashMap<LogId, StoredLog> =
-        found.into_iter().map(|log| (log.key.id, log)).collect();
-    Ok(hits.iter().filter_map(|hit| by_id.remove(&hit.id)).collect())
+    let next = match logs.last() {
+        Some(last) if more => Some(SortKey { recorded_at: last.key.recorded_at, id: last.key.id }),
+        _ => found.next,
+    };
+    Ok((logs, next))
 }
 
 /// A log as JSON: the record's members verbatim, then `revision`, `tags`, `annotation` and `more`.

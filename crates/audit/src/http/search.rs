@@ -49,8 +49,8 @@ pub(super) async fn list(
         .search(&principal.tenant, &filters.query, limit, after)
         .await
         .map_err(problems::sink)?;
-    let logs = page::hydrate(&api, &principal.tenant, &found.hits).await?;
+    let (logs, next) = page::hydrate(&api, &principal.tenant, &found).await?;
     let logs = logs.iter().map(|log| page::shown(log, "")).collect::<Result<_, _>>()?;
-    let next_cursor = found.next.map(|key| cursor::encode(key, fingerprint));
+    let next_cursor = next.map(|key| cursor::encode(key, fingerprint));
     Ok(Json(Page { logs, next_cursor }))
 }

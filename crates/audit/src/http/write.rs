@@ -95,8 +95,9 @@ pub(super) async fn one(
     let bytes = read(&api, body).await?;
     let key = key.map(|key| IdempotencyKey::new(key, "POST /logs", &bytes));
     let raw = parse::json(parse::text(&bytes)?)?;
-    let sender = sender(&principal, &info);
-    let taken = api.ingest.accept(&sender, key, &[Ok(raw)]).await.map_err(problems::refused)?;
+    let (sender, until) = (sender(&principal, &info), api.until(&info, &bytes));
+    let taken =
+        api.ingest.accept(&sender, key, &[Ok(raw)], until).await.map_err(problems::refused)?;
     match taken.into_iter().next() {
         Some(Taken::Accepted { id, recorded_at }) => {
             let answer = Accepted { id, recorded_at: written(recorded_at) };
@@ -143,8 +144,8 @@ pub(super) async fn bulk(
         Media::Json => parse::array(text, BULK_EVENTS_MAX)?,
         Media::Lines => parse::lines(text, BULK_EVENTS_MAX)?,
     };
-    let sender = sender(&principal, &info);
-    let taken = api.ingest.accept(&sender, key, &pieces).await.map_err(problems::refused)?;
+    let (sender, until) = (sender(&principal, &info), api.until(&info, &bytes));
+    let taken = api.ingest.accept(&sender, key, &pieces, until).await.map_err(problems::refused)?;
     answer(taken)
 }
 

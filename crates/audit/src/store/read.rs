@@ -36,6 +36,21 @@ const BY_KEYS: &str = concat!(
  WHERE l.recorded_at BETWEEN $5 AND $6"
 );
 
+/// The length of a `bytea` is read from its TOAST pointer: what is left out is not fetched.
+const PAGE: &str = concat!(
+    "SELECT * FROM (SELECT k.place,
+       sum(octet_length(l.record)) OVER (ORDER BY k.place) AS bytes_so_far,
+       sum(octet_length(l.record)) OVER () AS bytes_in_all, ",
+    state!(),
+    "
+  FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::uuid[])
+       WITH ORDINALITY AS k (tenant, class, recorded_at, id, place)
+  JOIN logs l ON l.tenant = k.tenant AND l.retention_class = k.class
+             AND l.recorded_at = k.recorded_at AND l.id = k.id
+ WHERE l.recorded_at BETWEEN $5 AND $6) page
+ WHERE bytes_so_far <= $7 ORDER BY place"
+);
+
 const BY_V7: &str = concat!(
     "SELECT ",
     state!(),
@@ -81,6 +96,36 @@ pub async fn fetch_by_keys(
         .iter()
         .map(stored)
         .collect()
+}
+
+/// The first of those of the logs that are stored, in the order of `keys`, as many as have at most
+/// `bytes_max` bytes of records together; and whether there are more.
+pub async fn fetch_page(
+    connection: &mut PgConnection,
+    keys: &[LogKey],
+    bytes_max: i64,
+) -> Result<(Vec<StoredLog>, bool), sqlx::Error> {
+    let (Some(first), Some(last)) = (
+        keys.iter().map(|key| key.recorded_at).min(),
+        keys.iter().map(|key| key.recorded_at).max(),
+    ) else {
+        return Ok((Vec::new(), false));
+    };
+    let rows = sqlx::query(PAGE)
+        .bind(keys.iter().map(|key| key.tenant.as_str()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.class.as_str()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.recorded_at).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.id.0).collect::<Vec<_>>())
+        .bind(first)
+        .bind(last)
+        .bind(bytes_max)
+        .fetch_all(connection)
+        .await?;
+    let more = match rows.first() {
+        Some(row) => row.try_get::<i64, _>("bytes_in_all")? > bytes_max,
+        None => false,
+    };
+    Ok((rows.iter().map(stored).collect::<Result<_, _>>()?, more))
 }
 
 /// The log of that id, or nothing when it is not stored, erased or another tenant's.
