@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::catalogue::QueueSpec;
-use crate::envelope::Header;
+use crate::envelope::{Body, Envelope, Header};
 use serde_json::value::RawValue;
 
 /// Retry policy of a message type; the engine adds full jitter.
@@ -86,4 +86,16 @@ pub struct Bare<'a> {
     pub message_id: &'a str,
     /// When the broker took it.
     pub sent_at: DateTime<Utc>,
+}
+
+/// A bare message as an envelope around its own text, with the identity that `from` gives it: sent
+/// again it has another broker's id, and by its envelope it is the same message still. `None` for
+/// what travels in an envelope already and for what is no bare message of the queue.
+pub fn in_envelope<M: Message>(text: &str, from: &Bare<'_>) -> Option<String> {
+    if Envelope::from_json(text).is_ok() {
+        return None;
+    }
+    let (header, _) = M::decode_bare(text, from)?.ok()?;
+    let body = Body::Inline(RawValue::from_string(text.to_owned()).ok()?);
+    Envelope { header, body }.to_json().ok()
 }

@@ -92,7 +92,8 @@ pub struct DeadLetter {
     pub group: Option<String>,
     /// String attributes of the original.
     pub attributes: Vec<(String, String)>,
-    /// The original, verbatim; for a part, an envelope of its own.
+    /// The original, verbatim; for a part, an envelope of its own; for a message without envelope,
+    /// one around it that keeps its identity, which redriving would change.
     pub body: String,
 }
 

@@ -338,6 +338,7 @@ impl<W: Worker> Core<W> {
         let reason = if reason.is_empty() { code.title } else { reason };
         let rejection = Rejection {
             received: case.received,
+            body: &decode::resendable::<W::Message>(case.received),
             header: case.header.as_ref(),
             code,
             reason,

@@ -2,7 +2,7 @@
 
 use contracts::audit::IndexMessage;
 use contracts::legacy::{BareMessage, legacy_id};
-use contracts::message::Bare;
+use contracts::message::{Bare, in_envelope};
 use contracts::{Body, DecodeError, Envelope, Message};
 use proptest::prelude::*;
 
@@ -57,6 +57,26 @@ fn a_bare_message_is_understood_on_the_legacy_queue_and_keeps_its_identity() {
     assert_eq!(header.tenant.as_str(), "acme");
     assert_eq!(message.data.get(), r#"{"action":"login"}"#);
     assert!(IndexMessage::decode_bare(text, &from).is_none(), "not on the index queue");
+}
+
+#[test]
+fn a_bare_message_in_an_envelope_is_the_same_message_word_for_word() {
+    let text =
+        "{\"type\":\"INDEX\", \"tenant_id\":\"acme\",\"data\":{\"n\":1e400,\"é\":1},\"more\":1}";
+    let sent_at = "2025-01-01T00:00:00.123Z".parse().unwrap();
+    let from = Bare { message_id: "5fea7756-0ea4-451a-a703-a558b933e274", sent_at };
+    let (header, message) = BareMessage::decode_bare(text, &from).unwrap().unwrap();
+
+    let wrapped = in_envelope::<BareMessage>(text, &from).unwrap();
+    let Envelope { header: again, body } = Envelope::from_json(&wrapped).unwrap();
+    let Body::Inline(body) = body else { panic!("inline") };
+    assert_eq!((again, body.get()), (header.clone(), text));
+    assert_eq!(BareMessage::decode(&header, &body).unwrap().data.get(), message.data.get());
+
+    let elsewhere = Bare { message_id: "another", sent_at };
+    assert_eq!(in_envelope::<BareMessage>(&wrapped, &elsewhere), None, "it has its identity");
+    assert_eq!(in_envelope::<IndexMessage>(text, &from), None, "not on the index queue");
+    assert_eq!(in_envelope::<BareMessage>("not json", &from), None);
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::panic::AssertUnwindSafe;
 
 use chrono::DateTime;
 use contracts::envelope::HOPS_MAX;
-use contracts::message::Bare;
+use contracts::message::{self, Bare};
 use contracts::{Body, DecodeError, Envelope, ErrorCode, Header, Message, errors};
 use serde::Deserialize;
 
 use crate::driver::Received;
+use crate::send::SEND_BYTES_MAX;
 
 /// A message that this build understands.
 #[derive(Debug)]
@@ -73,9 +74,7 @@ fn read<M: Message>(received: &Received) -> Result<Decoded<M>, Undecodable> {
 }
 
 fn read_bare<M: Message>(received: &Received, error: &str) -> Result<Decoded<M>, Undecodable> {
-    let sent_at = DateTime::from_timestamp_millis(received.sent_at_ms).unwrap_or_default();
-    let from = Bare { message_id: &received.message_id, sent_at };
-    match M::decode_bare(&received.body, &from) {
+    match M::decode_bare(&received.body, &bare(received)) {
         Some(Ok((header, message))) => Ok(Decoded { header, message }),
         Some(Err(error)) => Err(Undecodable::of(None, why(&error), error.to_string())),
         None => {
@@ -89,6 +88,21 @@ fn read_bare<M: Message>(received: &Received, error: &str) -> Result<Decoded<M>,
             }
         }
     }
+}
+
+fn bare(received: &Received) -> Bare<'_> {
+    let sent_at = DateTime::from_timestamp_millis(received.sent_at_ms).unwrap_or_default();
+    Bare { message_id: &received.message_id, sent_at }
+}
+
+/// What to send so that it is the same message again: the body as it came, a bare one in an
+/// envelope with the identity that it has here. One that the envelope makes too large for the broker
+/// stays bare.
+pub(crate) fn resendable<M: Message>(received: &Received) -> String {
+    std::panic::catch_unwind(|| message::in_envelope::<M>(&received.body, &bare(received)))
+        .unwrap_or_default()
+        .filter(|enveloped| enveloped.len() <= SEND_BYTES_MAX)
+        .unwrap_or_else(|| received.body.clone())
 }
 
 fn why(error: &DecodeError) -> Why {

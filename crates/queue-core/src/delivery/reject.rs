@@ -40,6 +40,8 @@ pub(crate) struct DeadLetters {
 /// A message to reject and why.
 pub(crate) struct Rejection<'a> {
     pub(crate) received: &'a Received,
+    /// What a redrive sends.
+    pub(crate) body: &'a str,
     pub(crate) header: Option<&'a Header>,
     pub(crate) code: ErrorCode,
     pub(crate) reason: &'a str,
@@ -74,13 +76,13 @@ impl DeadLetters {
             let own: Option<Header> = serde_json::from_str(&part.envelope_json).ok();
             let whole = Rejection {
                 received,
+                body: &part.envelope_json,
                 header: own.as_ref(),
                 code: part.reason.code,
                 reason: &part.reason.message,
                 history: &history,
             };
             let letter = DeadLetter {
-                body: part.envelope_json.clone(),
                 parent: Some(Parent {
                     id: header.id.to_string(),
                     message_id: received.message_id.clone(),
@@ -95,7 +97,7 @@ impl DeadLetters {
     }
 
     fn letter(&self, rejection: &Rejection<'_>) -> DeadLetter {
-        let Rejection { received, header, code, reason, history } = rejection;
+        let Rejection { received, body, header, code, reason, history } = rejection;
         let kind = header.map_or("", |header| header.kind.as_str());
         let trace = received.attributes.iter().find(|(name, _)| name == TRACEPARENT);
         DeadLetter {
@@ -116,7 +118,7 @@ impl DeadLetters {
             traceparent: trace.map(|(_, value)| value.clone()),
             group: received.group.clone(),
             attributes: received.attributes.clone(),
-            body: received.body.clone(),
+            body: (*body).to_owned(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! a bulk message becomes one of its own.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use contracts::{ErrorCode, errors};
@@ -105,6 +106,31 @@ async fn a_rejected_message_keeps_everything_and_is_settled_after_its_letter() {
     assert_eq!(letter.body, envelope(5), "verbatim");
     let (sent, deleted) = (rig.dlq.calls(Kind::Send), rig.queue.calls(Kind::Settle));
     assert!(sent[0].at <= deleted[0].at);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bare_message_keeps_its_identity_when_it_is_redriven() {
+    let rig = Rig::new();
+    rig.queue.put("7");
+    let ids = Arc::new(Mutex::new(Vec::new()));
+    let running = rig.start({
+        let ids = Arc::clone(&ids);
+        move |delivery| {
+            let mut ids = ids.lock().unwrap();
+            ids.push((delivery.header.id, delivery.header.recorded_at, delivery.message));
+            let first = ids.len() == 1;
+            async move { if first { Err(reject("no")) } else { Ok(()) } }
+        }
+    });
+    rig.until_empty().await;
+    let letter = rig.letters().remove(0);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    rig.queue.put(&letter.body);
+    rig.until("handled again", || ids.lock().unwrap().len() == 2).await;
+    let ids = ids.lock().unwrap().clone();
+    assert_eq!(ids[0], ids[1], "the same message, although the broker gave it another id");
+    assert_eq!(letter.envelope.unwrap().id, ids[0].0.to_string());
     running.stop().await;
 }
 

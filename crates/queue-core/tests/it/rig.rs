@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::catalogue::{LatencyClass, QueueKind};
+use contracts::message::Bare;
 use contracts::{DecodeError, Envelope, EnvelopeId, Header, Message, QueueSpec, Schedule, errors};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -75,6 +76,13 @@ impl Message for Job {
 
     fn schedule(&self) -> Schedule {
         Schedule::STANDARD
+    }
+
+    /// A number alone; its identity follows from the broker's id.
+    fn decode_bare(text: &str, from: &Bare<'_>) -> Option<Result<(Header, Self), DecodeError>> {
+        let number = text.parse().ok()?;
+        let id = EnvelopeId(Uuid::new_v5(&Uuid::NAMESPACE_OID, from.message_id.as_bytes()));
+        Some(Ok((Header { id, recorded_at: from.sent_at, ..header(number) }, Self(number))))
     }
 }
 
