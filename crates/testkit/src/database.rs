@@ -16,6 +16,9 @@ use crate::missing::required;
 /// one refuses at once; a live one on a busy machine is slow.
 const ALIVE: Duration = Duration::from_secs(30);
 
+/// How long a test waits for a connection.
+const PATIENCE_MS: u64 = 60_000;
+
 /// Superuser URL of the shared cluster without a database name, found once per process.
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -65,9 +68,13 @@ impl TestDatabase {
         &self.url
     }
 
-    /// Settings for this database.
+    /// Settings for this database, with a patience that outlasts a busy machine: what a test looks up
+    /// is not what it tests.
     pub fn config(&self) -> DatabaseConfig {
-        DatabaseConfig::for_url(&self.url)
+        DatabaseConfig {
+            database_acquire_timeout_ms: PATIENCE_MS,
+            ..DatabaseConfig::for_url(&self.url)
+        }
     }
 
     /// A pool under a role.

@@ -1,5 +1,6 @@
 //! The one place where tests wait for a condition: polled, with a deadline, never a bare sleep.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,17 +15,28 @@ pub fn eventually<T>(
     what: &str,
     mut condition: impl AsyncFnMut() -> Option<T>,
 ) -> impl Future<Output = T> {
+    agrees(deadline, what, async move || condition().await.ok_or("not yet"))
+}
+
+/// Waits until `look` gives a value and returns it; panics after the deadline with `what` and with
+/// what the last look found instead.
+#[track_caller]
+pub fn agrees<T, E: Display>(
+    deadline: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, E>,
+) -> impl Future<Output = T> {
     let caller = std::panic::Location::caller();
     async move {
         let end = Instant::now() + deadline;
         loop {
-            if let Some(value) = condition().await {
-                return value;
+            match look().await {
+                Ok(value) => return value,
+                Err(instead) => assert!(
+                    Instant::now() < end,
+                    "not within {deadline:?}: {what}: {instead} (waited for at {caller})"
+                ),
             }
-            assert!(
-                Instant::now() < end,
-                "not within {deadline:?}: {what} (waited for at {caller})"
-            );
             tokio::time::sleep(LOOK).await;
         }
     }

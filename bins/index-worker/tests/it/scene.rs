@@ -21,7 +21,7 @@ use queue_sqs::{Admin, AwsConfig, Deployment, Sqs};
 use sinks::pubsub::{Feed, FeedConfig, Signal};
 use sinks::search::{Query, SearchConfig, SharedSearch};
 use sqs_emulator::Server;
-use testkit::{TestDatabase, TestRedis, eventually};
+use testkit::{TestDatabase, TestRedis, agrees, eventually};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -77,7 +77,8 @@ impl Scene {
         let now = SystemClock.now().duration_trunc(TimeDelta::milliseconds(1)).unwrap();
         let logs = (0..3).map(|n| given(&tenant, now, n)).collect();
         let tailed = Arc::new(Mutex::new(BTreeSet::new()));
-        tasks.spawn(tail(redis.url().to_owned(), tenant.clone(), tailed.clone(), ended.clone()));
+        let reader = Reader { database: database.clone(), tenant: tenant.clone() };
+        tasks.spawn(reader.tail(redis.url().to_owned(), tailed.clone(), ended.clone()));
         Self {
             queue: sqs.queue(catalogue::AUDIT_INDEX.name, &made.url),
             sqs,
@@ -178,8 +179,8 @@ impl Scene {
 
     /// Waits until everything accepted is in exactly the place where it belongs.
     pub(crate) async fn converged(&self) {
-        eventually(PATIENCE, "stored, found and settled", async || {
-            self.differs().await.is_none().then_some(())
+        agrees(PATIENCE, "stored, found and settled", async || {
+            self.differs().await.map_or(Ok(()), Err)
         })
         .await;
     }
@@ -217,13 +218,7 @@ impl Scene {
     }
 
     pub(crate) async fn stored(&self, tenant: &Tenant) -> BTreeSet<LogId> {
-        let rows: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM logs WHERE tenant = $1")
-            .bind(tenant.as_str())
-            .fetch_all(self.database.pool())
-            .await
-            .unwrap();
-        assert_eq!(rows.len(), rows.iter().collect::<BTreeSet<_>>().len(), "each once");
-        rows.into_iter().map(LogId).collect()
+        stored(&self.database, tenant).await
     }
 
     pub(crate) async fn end(self) {
@@ -275,6 +270,14 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the process said:\n{}", self.output());
+        }
+    }
+}
+
 /// Died by SIGKILL.
 pub(crate) fn killed(status: ExitStatus) -> bool {
     status.signal() == Some(9)
@@ -291,20 +294,40 @@ fn aws(endpoint: &str) -> AwsConfig {
     chassis::config::parse::<AwsConfig>("test", arguments, &none).unwrap()
 }
 
-async fn tail(
-    redis: String,
+/// Somebody who tails the tenant's logs, and reads the database where the feed has a gap.
+struct Reader {
+    database: Database,
     tenant: Tenant,
-    seen: Arc<Mutex<BTreeSet<LogId>>>,
-    ended: CancellationToken,
-) {
-    let feed = Feed::open(&FeedConfig::new(redis)).unwrap();
-    let mut logs = feed.subscribe(&tenant).unwrap();
-    while let Some(Some(signal)) = ended.run_until_cancelled(logs.recv()).await {
-        if let Signal::Item(event) = signal {
-            seen.lock().unwrap().insert(event.id);
+}
+
+impl Reader {
+    async fn tail(
+        self,
+        redis: String,
+        seen: Arc<Mutex<BTreeSet<LogId>>>,
+        ended: CancellationToken,
+    ) {
+        let feed = Feed::open(&FeedConfig::new(redis)).unwrap();
+        let mut logs = feed.subscribe(&self.tenant).unwrap();
+        while let Some(Some(signal)) = ended.run_until_cancelled(logs.recv()).await {
+            let new = match signal {
+                Signal::Item(event) => BTreeSet::from([event.id]),
+                Signal::Gap => stored(&self.database, &self.tenant).await,
+            };
+            seen.lock().unwrap().extend(new);
         }
+        feed.close().await;
     }
-    feed.close().await;
+}
+
+async fn stored(database: &Database, tenant: &Tenant) -> BTreeSet<LogId> {
+    let rows: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM logs WHERE tenant = $1")
+        .bind(tenant.as_str())
+        .fetch_all(database.pool())
+        .await
+        .unwrap();
+    assert_eq!(rows.len(), rows.iter().collect::<BTreeSet<_>>().len(), "each once");
+    rows.into_iter().map(LogId).collect()
 }
 
 fn given(tenant: &Tenant, now: DateTime<Utc>, n: u8) -> Given {
