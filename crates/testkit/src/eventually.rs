@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(10);
+/// Between the first two looks; each further one waits longer, so that looking is never the load.
+const LOOK_FIRST: Duration = Duration::from_millis(10);
+/// Between two looks at most.
+const LOOK_LAST: Duration = Duration::from_millis(200);
 
 /// Waits until `condition` gives a value and returns it; panics with `what` after the deadline.
 #[track_caller]
@@ -29,6 +31,7 @@ pub fn agrees<T, E: Display>(
     let caller = std::panic::Location::caller();
     async move {
         let end = Instant::now() + deadline;
+        let mut wait = LOOK_FIRST;
         loop {
             match look().await {
                 Ok(value) => return value,
@@ -37,7 +40,8 @@ pub fn agrees<T, E: Display>(
                     "not within {deadline:?}: {what}: {instead} (waited for at {caller})"
                 ),
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(wait).await;
+            wait = (wait * 5 / 4).min(LOOK_LAST);
         }
     }
 }

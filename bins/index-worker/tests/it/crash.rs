@@ -23,7 +23,7 @@ async fn survives(point: CrashPoint, redis: &TestRedis) {
     scene.converged().await;
     let status = healthy.drain().await;
     assert_eq!(status.code(), Some(0), "{point:?}: {status}\n{}", healthy.output());
-    assert_eq!(scene.differs().await, None, "{point:?}");
+    assert_eq!(scene.differs().await, Ok(()), "{point:?}");
     scene.end().await;
 }
 

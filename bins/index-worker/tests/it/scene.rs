@@ -179,18 +179,15 @@ impl Scene {
 
     /// Waits until everything accepted is in exactly the place where it belongs.
     pub(crate) async fn converged(&self) {
-        agrees(PATIENCE, "stored, found and settled", async || {
-            self.differs().await.map_or(Ok(()), Err)
-        })
-        .await;
+        agrees(PATIENCE, "stored, found and settled", async || self.differs().await).await;
     }
 
-    /// What is not as it should be, if anything.
-    pub(crate) async fn differs(&self) -> Option<String> {
+    /// An error says what is not as it should be, or which part does not answer just now.
+    pub(crate) async fn differs(&self) -> Result<(), String> {
         let [first, second, last] = &self.logs[..] else { panic!("three logs") };
         let kept = [first.id, second.id];
         let erased = Query { action: Some("flotilla.log.erased".into()), ..Query::default() };
-        let (all, entries) = (self.found(&Query::default()).await, self.found(&erased).await);
+        let (all, entries) = (self.found(&Query::default()).await?, self.found(&erased).await?);
         let tagged = Query { tags: vec!["seen".into()], ..Query::default() };
         let expected: BTreeSet<LogId> = kept.into_iter().chain(entries.iter().copied()).collect();
         let depth = async |url: &str| self.admin.attributes(url).await.unwrap().depth;
@@ -199,25 +196,26 @@ impl Scene {
         let checks = [
             ("one audit entry", entries.len() == 1),
             ("the kept logs and the entry are found, no other", all == expected),
-            ("they are stored, no other", self.stored(&self.tenant).await == expected),
-            ("the change is found", self.found(&tagged).await == BTreeSet::from([first.id])),
-            ("the system has one entry", self.stored(&Tenant::system()).await.len() == 1),
+            ("they are stored, no other", self.stored(&self.tenant).await? == expected),
+            ("the change is found", self.found(&tagged).await? == BTreeSet::from([first.id])),
+            ("the system has one entry", self.stored(&Tenant::system()).await?.len() == 1),
             ("the erased log is nowhere", !all.contains(&last.id)),
             ("the kept logs were tailed", kept.iter().all(|id| tailed.contains(id))),
             ("the queue is empty", queue.visible + queue.in_flight + queue.delayed == 0),
             ("nothing is dead", dlq.visible + dlq.in_flight == 0),
         ];
-        checks.into_iter().find(|(_, holds)| !holds).map(|(what, _)| {
-            format!("not so: {what}; found {all:?}, expected {expected:?}, queue {queue:?}")
+        checks.into_iter().find(|(_, holds)| !holds).map_or(Ok(()), |(what, _)| {
+            Err(format!("not so: {what}; found {all:?}, expected {expected:?}, queue {queue:?}"))
         })
     }
 
-    async fn found(&self, query: &Query) -> BTreeSet<LogId> {
-        let page = self.search.search(&self.tenant, query, 100, None).await.unwrap();
-        page.hits.into_iter().map(|hit| hit.id).collect()
+    async fn found(&self, query: &Query) -> Result<BTreeSet<LogId>, String> {
+        let page = self.search.search(&self.tenant, query, 100, None).await;
+        let page = page.map_err(|error| error.to_string())?;
+        Ok(page.hits.into_iter().map(|hit| hit.id).collect())
     }
 
-    pub(crate) async fn stored(&self, tenant: &Tenant) -> BTreeSet<LogId> {
+    pub(crate) async fn stored(&self, tenant: &Tenant) -> Result<BTreeSet<LogId>, String> {
         stored(&self.database, tenant).await
     }
 
@@ -312,7 +310,12 @@ impl Reader {
         while let Some(Some(signal)) = ended.run_until_cancelled(logs.recv()).await {
             let new = match signal {
                 Signal::Item(event) => BTreeSet::from([event.id]),
-                Signal::Gap => stored(&self.database, &self.tenant).await,
+                // Asked again while PostgreSQL is slow: each try waits for a connection.
+                Signal::Gap => loop {
+                    if let Ok(stored) = stored(&self.database, &self.tenant).await {
+                        break stored;
+                    }
+                },
             };
             seen.lock().unwrap().extend(new);
         }
@@ -320,14 +323,14 @@ impl Reader {
     }
 }
 
-async fn stored(database: &Database, tenant: &Tenant) -> BTreeSet<LogId> {
+async fn stored(database: &Database, tenant: &Tenant) -> Result<BTreeSet<LogId>, String> {
     let rows: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM logs WHERE tenant = $1")
         .bind(tenant.as_str())
         .fetch_all(database.pool())
         .await
-        .unwrap();
+        .map_err(|error| error.to_string())?;
     assert_eq!(rows.len(), rows.iter().collect::<BTreeSet<_>>().len(), "each once");
-    rows.into_iter().map(LogId).collect()
+    Ok(rows.into_iter().map(LogId).collect())
 }
 
 fn given(tenant: &Tenant, now: DateTime<Utc>, n: u8) -> Given {
