@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use clap::{Arg, Args, Command, FromArgMatches};
 use contracts::{Message, QueueSpec};
+use queue_core::config::BYTES_IN_HAND_RANGE;
 use queue_core::engine::{Engine, EngineConfig, InvalidConfig, Ports};
 use queue_core::{AttemptStore, Driver, Probe, Worker};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,14 @@ pub struct WorkerArgs {
     #[arg(long, env = "WORKER_CONCURRENCY", value_parser = at_most::<10_000>)]
     pub worker_concurrency: Option<usize>,
 
+    /// Bytes of messages in hand at most per queue, 65536 to 268435456; by default the worker's own
+    /// figure, 64 MiB
+    ///
+    /// Polls stop where one more message of SQS's limit would not fit; a message larger than this is
+    /// in hand alone. Handling needs a few times as much memory. Example: `33554432`
+    #[arg(long, env = "WORKER_BYTES_IN_HAND_MAX", value_parser = bytes_in_hand)]
+    pub worker_bytes_in_hand_max: Option<usize>,
+
     /// Long polls at most; by default the figure of the queue's latency class
     ///
     /// Example: 8
@@ -70,6 +79,14 @@ fn at_most<const MAX: usize>(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if (1..=MAX).contains(&number) => Ok(number),
         _ => Err(format!("a whole number from 1 to {MAX} is expected")),
+    }
+}
+
+fn bytes_in_hand(text: &str) -> Result<usize, String> {
+    let (least, most) = (BYTES_IN_HAND_RANGE.start(), BYTES_IN_HAND_RANGE.end());
+    match text.parse() {
+        Ok(number) if BYTES_IN_HAND_RANGE.contains(&number) => Ok(number),
+        _ => Err(format!("a whole number from {least} to {most} is expected")),
     }
 }
 
@@ -165,6 +182,7 @@ fn engine_config<W: Worker>(args: &WorkerArgs, drain_budget: Duration) -> Engine
     EngineConfig {
         pollers_max: args.worker_pollers_max.unwrap_or(figures.pollers_max),
         concurrency: args.worker_concurrency.unwrap_or(figures.concurrency),
+        bytes_in_hand_max: args.worker_bytes_in_hand_max.unwrap_or(figures.bytes_in_hand_max),
         wait: Duration::from_secs(args.worker_wait_secs),
         drain_budget,
         ..figures
@@ -295,6 +313,7 @@ fn contradiction(invalid: &InvalidConfig) -> Problem {
     let option = match invalid.field {
         "pollers_max" => "WORKER_POLLERS_MAX",
         "concurrency" => "WORKER_CONCURRENCY",
+        "bytes_in_hand_max" => "WORKER_BYTES_IN_HAND_MAX",
         "wait" => "WORKER_WAIT_SECS",
         "drain_budget" => "DRAIN_BUDGET_SECS",
         field => field,

@@ -18,6 +18,12 @@ pub const POLL_MARGIN: Duration = Duration::from_secs(5);
 pub const SETTLE_RESERVE: Duration = Duration::from_secs(3);
 /// Messages in hand at most, per process.
 pub const CONCURRENCY_MAX: usize = 10_000;
+/// Bytes of messages in hand, where a worker says nothing else: 256 messages packed to the API's
+/// 256 KiB, or any number of small ones, and with what handling adds still a small process.
+pub const BYTES_IN_HAND: usize = 64 << 20;
+/// The least and the most that may be configured. A message larger than the budget is in hand alone;
+/// beyond the most, another task serves better than a larger one.
+pub const BYTES_IN_HAND_RANGE: std::ops::RangeInclusive<usize> = (64 << 10)..=(256 << 20);
 
 /// How one engine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +32,9 @@ pub struct EngineConfig {
     pub pollers_max: usize,
     /// Messages in hand at most: received and not yet settled.
     pub concurrency: usize,
+    /// Bytes of those at most; a larger message is in hand alone. Polls stop where one more message
+    /// of the broker's limit, 1 MiB, would not fit.
+    pub bytes_in_hand_max: usize,
     /// Long-poll wait, whole seconds.
     pub wait: Duration,
     /// Lease taken at receipt and by each extension, whole seconds.
@@ -60,6 +69,7 @@ impl EngineConfig {
         Self {
             pollers_max: usize::try_from(spec.latency.targets().pollers_max).unwrap_or(1),
             concurrency: 256,
+            bytes_in_hand_max: BYTES_IN_HAND,
             wait: WAIT_MAX,
             lease: Duration::from_secs(u64::from(spec.visibility_secs)),
             progress_timeout: Duration::from_secs(120),
@@ -78,6 +88,7 @@ impl EngineConfig {
     pub fn for_worker<W: Worker>() -> Self {
         Self {
             concurrency: W::CONCURRENCY,
+            bytes_in_hand_max: W::BYTES_IN_HAND,
             progress_timeout: W::PROGRESS_TIMEOUT,
             ..Self::for_queue(<W::Message as contracts::Message>::QUEUE)
         }
@@ -86,7 +97,7 @@ impl EngineConfig {
     /// Checks every figure and every relation between two.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         let whole = |d: Duration| d.subsec_nanos() == 0;
-        let rules: [(&'static str, String, bool, &'static str); 8] = [
+        let rules: [(&'static str, String, bool, &'static str); 9] = [
             (
                 "pollers_max",
                 self.pollers_max.to_string(),
@@ -98,6 +109,12 @@ impl EngineConfig {
                 self.concurrency.to_string(),
                 (1..=CONCURRENCY_MAX).contains(&self.concurrency),
                 "1 to 10000 messages in hand, e.g. 256",
+            ),
+            (
+                "bytes_in_hand_max",
+                self.bytes_in_hand_max.to_string(),
+                BYTES_IN_HAND_RANGE.contains(&self.bytes_in_hand_max),
+                "65536 to 268435456 bytes in hand, e.g. 67108864",
             ),
             (
                 "wait",

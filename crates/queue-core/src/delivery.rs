@@ -167,7 +167,7 @@ impl<W: Worker> Core<W> {
             }
         };
         self.meters.ended(outcome);
-        // Permit and lease go with `taken`, after the settle.
+        // Room and lease go with `taken`, after the settle.
         drop(taken);
     }
 

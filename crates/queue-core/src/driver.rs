@@ -31,6 +31,14 @@ pub struct Received {
     pub attributes: Vec<(String, String)>,
 }
 
+impl Received {
+    /// Bytes that it takes up here: body, attribute names and values.
+    pub fn size(&self) -> usize {
+        let attributes = self.attributes.iter().map(|(name, value)| name.len() + value.len());
+        self.body.len() + attributes.sum::<usize>()
+    }
+}
+
 /// What a receive asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiveRequest {

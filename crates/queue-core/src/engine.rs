@@ -132,7 +132,11 @@ impl<W: Worker> Engine<W> {
         let jitter = Arc::new(Jitter::new(config.seed));
         let shared = Shared {
             leases: Arc::new(Leases::new(config.lease)),
-            permits: Arc::new(Permits::new(config.concurrency)),
+            permits: Arc::new(Permits::new(
+                config.concurrency,
+                config.bytes_in_hand_max,
+                Arc::clone(&status),
+            )),
             breakers: Arc::new(Breakers::new(&probes, Arc::clone(&gate), Arc::clone(&meters))),
             settler: Arc::new(Settler::new(
                 &ports.queue,

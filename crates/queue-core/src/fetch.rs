@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,7 @@ use crate::events::{self, Meters};
 use crate::lease::{Held, Leases};
 use crate::status::EngineStatus;
 use gate::Gate;
-use permits::Permits;
+use permits::{Permits, Room, Share};
 use poller::Beat;
 
 /// Before a poller that died is replaced, so that one that dies at once does not spin.
@@ -34,7 +33,7 @@ pub(crate) struct Taken {
     /// `None` when the broker handed over more than was asked for: the message is leased to us and has
     /// to be handled all the same.
     #[expect(dead_code, reason = "a handle: it gives the capacity back when it is dropped")]
-    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    pub(crate) share: Option<Share>,
 }
 
 /// What one poll brought.
@@ -118,14 +117,9 @@ impl Fetcher {
         Slot { task, beat, finished: false }
     }
 
-    /// Takes what a poll brought in hand. Unused permits go back; so does that of a duplicate of a
+    /// Takes what a poll brought in hand. Unused room goes back; so does that of a duplicate of a
     /// message in hand.
-    fn take(
-        &self,
-        messages: Vec<Received>,
-        mut permit: OwnedSemaphorePermit,
-        received_at: Instant,
-    ) -> Option<Batch> {
+    fn take(&self, messages: Vec<Received>, mut room: Room, received_at: Instant) -> Option<Batch> {
         if messages.is_empty() {
             return None;
         }
@@ -133,9 +127,9 @@ impl Fetcher {
         let held = self.leases.take(&messages, received_at);
         let mut batch = Vec::with_capacity(messages.len());
         for (received, held) in messages.into_iter().zip(held) {
-            let permit = permit.split(1);
             if let Some(held) = held {
-                batch.push(Taken { received, held, permit });
+                let share = room.split(received.size());
+                batch.push(Taken { received, held, share });
             }
         }
         self.meters.taken(batch.len());
@@ -198,7 +192,7 @@ mod tests {
         let fetcher = Arc::new(Fetcher {
             driver: Arc::clone(&driver) as Arc<dyn Driver>,
             gate: Arc::new(Gate::new(1)),
-            permits: Arc::new(Permits::new(10)),
+            permits: Arc::new(Permits::new(10, 10 << 20, Arc::clone(&status))),
             leases: Arc::new(Leases::new(Duration::from_secs(30))),
             jitter: Arc::new(Jitter::new(Some(1))),
             meters: Arc::new(Meters::new("jobs", "test", Arc::clone(&status))),

@@ -48,6 +48,8 @@ pub struct StatusSnapshot {
     pub worker: String,
     /// Messages in hand: received and not yet settled.
     pub in_flight: usize,
+    /// Bytes of those: bodies and attributes.
+    pub bytes_in_hand: usize,
     /// Leases kept.
     pub leases: usize,
     /// Pollers that are polling now.
@@ -69,6 +71,7 @@ pub struct EngineStatus {
     worker: &'static str,
     started: Instant,
     pub(crate) in_flight: AtomicUsize,
+    bytes_in_hand: AtomicUsize,
     pub(crate) leases: AtomicUsize,
     pub(crate) pollers: AtomicUsize,
     /// Milliseconds after `started`, plus one; zero before the first poll.
@@ -98,6 +101,7 @@ impl EngineStatus {
             worker,
             started: Instant::now(),
             in_flight: AtomicUsize::new(0),
+            bytes_in_hand: AtomicUsize::new(0),
             leases: AtomicUsize::new(0),
             pollers: AtomicUsize::new(0),
             last_poll: AtomicU64::new(0),
@@ -121,6 +125,16 @@ impl EngineStatus {
         self.last_poll.store(millis(self.started.elapsed()) + 1, Ordering::Relaxed);
     }
 
+    /// A message of that many bytes is in hand.
+    pub(crate) fn took(&self, bytes: usize) {
+        self.bytes_in_hand.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// It is not any more.
+    pub(crate) fn gave_back(&self, bytes: usize) {
+        self.bytes_in_hand.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Reads everything; the figures are each right, but not of one instant.
     pub fn snapshot(&self) -> StatusSnapshot {
         let last_poll = self.last_poll.load(Ordering::Relaxed);
@@ -129,6 +143,7 @@ impl EngineStatus {
             queue: self.queue.clone(),
             worker: self.worker.to_owned(),
             in_flight: self.in_flight.load(Ordering::Relaxed),
+            bytes_in_hand: self.bytes_in_hand.load(Ordering::Relaxed),
             leases: self.leases.load(Ordering::Relaxed),
             pollers: self.pollers.load(Ordering::Relaxed),
             last_poll_ms_ago: last_poll

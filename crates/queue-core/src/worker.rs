@@ -150,6 +150,8 @@ pub trait Worker: Send + Sync + 'static {
     const NAME: &'static str;
     /// Messages in hand at most.
     const CONCURRENCY: usize = 256;
+    /// Bytes of their bodies and attributes at most; handling needs memory on top.
+    const BYTES_IN_HAND: usize = crate::config::BYTES_IN_HAND;
     /// A handler that makes no progress for this long is cancelled.
     const PROGRESS_TIMEOUT: Duration = Duration::from_secs(120);
     /// One queue carries several types; `Message::QUEUE` names the catalogue entry.

@@ -128,10 +128,9 @@ impl IndexWorker {
 
 impl Worker for IndexWorker {
     const NAME: &'static str = "index-worker";
-    /// Enough that a batch is full while another is on its way. It bounds messages, not bytes: the
-    /// API packs bulks to 256 KiB (`PUBLISH_MESSAGE_BYTES_MAX`), so 512 of them are 128 MiB of
-    /// bodies, 512 MiB at the queue's limit of 1 MiB, and their records and documents come on top.
-    /// Where bulks are the rule and memory is short, lower `WORKER_CONCURRENCY`.
+    /// Enough that a batch is full while another is on its way, also with 100 logs per message. The
+    /// bytes of large bulks are bounded by [`Worker::BYTES_IN_HAND`]; their records and documents
+    /// come on top, so where memory is short, lower `WORKER_BYTES_IN_HAND_MAX`.
     const CONCURRENCY: usize = 512;
     type Message = IndexMessage;
 

@@ -1,49 +1,250 @@
-//! Capacity: one permit per message in hand, taken before a poll, so that nothing is fetched that
-//! cannot start. What a poll did not use goes back at once; the rest when each message ends.
+//! Capacity: one permit per message in hand and one per KiB of it, taken before a poll, so that
+//! nothing is fetched that cannot start or does not fit. A poll does not know what it will bring, so
+//! it takes what each message could weigh at most; what it did not use goes back at once, the rest
+//! when each message ends.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::send::SEND_BYTES_MAX;
+use crate::status::EngineStatus;
+
 /// How long a poller waits for room for a whole batch before it asks for less: fuller polls are
 /// fewer calls.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// Bytes that one permit of the byte budget stands for.
+const GRAIN: usize = 1_024;
 
 #[derive(Debug)]
 pub(crate) struct Permits {
+    messages: Pool,
+    bytes: Pool,
+    /// Permits of `bytes` taken for one message: the most that a broker takes, or the whole budget
+    /// where that is less, so that a message larger than the budget is in hand alone.
+    heaviest: usize,
+    status: Arc<EngineStatus>,
+}
+
+/// Room for what one poll may bring.
+#[derive(Debug)]
+pub(crate) struct Room {
+    messages: OwnedSemaphorePermit,
+    bytes: OwnedSemaphorePermit,
+    status: Arc<EngineStatus>,
+}
+
+/// What one message in hand takes up. Dropping it gives that back.
+#[derive(Debug)]
+pub(crate) struct Share {
+    _message: OwnedSemaphorePermit,
+    _bytes: Option<OwnedSemaphorePermit>,
+    weight: usize,
+    status: Arc<EngineStatus>,
+}
+
+impl Permits {
+    /// Room for `messages` messages of together `bytes` bytes.
+    pub(crate) fn new(messages: usize, bytes: usize, status: Arc<EngineStatus>) -> Self {
+        let bytes = Pool::new(grains(bytes).max(1));
+        let heaviest = grains(SEND_BYTES_MAX).min(bytes.total);
+        Self { messages: Pool::new(messages), bytes, heaviest, status }
+    }
+
+    /// Takes room for `want` messages, or after [`PATIENCE`] for as many as there is, at least one.
+    ///
+    /// Bytes come first: who holds them waits for message permits only, and those come back without
+    /// anybody waiting for bytes. The other way round, a poller that waits for bytes would keep the
+    /// permits from a message that runs alone and holds those bytes.
+    pub(crate) async fn take(&self, want: usize) -> Option<Room> {
+        let mut bytes = self.bytes.take(want, self.heaviest).await?;
+        let messages = self.messages.take(bytes.num_permits() / self.heaviest, 1).await?;
+        let surplus = bytes.num_permits() - messages.num_permits() * self.heaviest;
+        drop(bytes.split(surplus));
+        Some(Room { messages, bytes, status: Arc::clone(&self.status) })
+    }
+
+    /// Takes all that one message in hand does not hold: nothing else is handled or polled then.
+    pub(crate) async fn take_the_others(&self) -> Option<OwnedSemaphorePermit> {
+        let others = u32::try_from(self.messages.total - 1).unwrap_or(u32::MAX);
+        Arc::clone(&self.messages.semaphore).acquire_many_owned(others).await.ok()
+    }
+}
+
+impl Room {
+    /// Messages that fit.
+    pub(crate) fn messages(&self) -> usize {
+        self.messages.num_permits()
+    }
+
+    /// The share of a message of `weight` bytes; `None` when all are given away.
+    pub(crate) fn split(&mut self, weight: usize) -> Option<Share> {
+        let message = self.messages.split(1)?;
+        let bytes = self.bytes.split(grains(weight).min(self.bytes.num_permits()));
+        self.status.took(weight);
+        Some(Share { _message: message, _bytes: bytes, weight, status: Arc::clone(&self.status) })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.status.gave_back(self.weight);
+    }
+}
+
+fn grains(bytes: usize) -> usize {
+    bytes.div_ceil(GRAIN)
+}
+
+#[derive(Debug)]
+struct Pool {
     semaphore: Arc<Semaphore>,
     total: usize,
 }
 
-impl Permits {
-    pub(crate) fn new(total: usize) -> Self {
+impl Pool {
+    fn new(total: usize) -> Self {
         Self { semaphore: Arc::new(Semaphore::new(total)), total }
     }
 
-    /// Takes `want` permits, or after [`PATIENCE`] what there is, at least one.
-    pub(crate) async fn take(&self, want: usize) -> Option<OwnedSemaphorePermit> {
-        let want = u32::try_from(want.clamp(1, self.total)).unwrap_or(1);
-        if let Ok(permit) = Arc::clone(&self.semaphore).try_acquire_many_owned(want) {
+    /// Takes `lots` times `lot` permits, or after [`PATIENCE`] as many whole lots as there are, at
+    /// least one.
+    async fn take(&self, lots: usize, lot: usize) -> Option<OwnedSemaphorePermit> {
+        let lots = lots.clamp(1, (self.total / lot).max(1));
+        let (whole, lot) = (u32::try_from(lots * lot).ok()?, u32::try_from(lot).ok()?);
+        let free = || Arc::clone(&self.semaphore);
+        if let Ok(permit) = free().try_acquire_many_owned(whole) {
             return Some(permit);
         }
-        let whole = Arc::clone(&self.semaphore).acquire_many_owned(want);
-        if let Ok(permit) = tokio::time::timeout(PATIENCE, whole).await {
+        if let Ok(permit) = tokio::time::timeout(PATIENCE, free().acquire_many_owned(whole)).await {
             return permit.ok();
         }
-        let mut permit = Arc::clone(&self.semaphore).acquire_owned().await.ok()?;
-        for _ in 1..want {
-            match Arc::clone(&self.semaphore).try_acquire_owned() {
+        let mut permit = free().acquire_many_owned(lot).await.ok()?;
+        for _ in 1..lots {
+            match free().try_acquire_many_owned(lot) {
                 Ok(more) => permit.merge(more),
                 Err(_) => break,
             }
         }
         Some(permit)
     }
+}
 
-    /// Takes all that one message in hand does not hold: nothing else is handled or polled then.
-    pub(crate) async fn take_the_others(&self) -> Option<OwnedSemaphorePermit> {
-        let others = u32::try_from(self.total - 1).unwrap_or(u32::MAX);
-        Arc::clone(&self.semaphore).acquire_many_owned(others).await.ok()
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn permits(messages: usize, bytes: usize) -> Permits {
+        Permits::new(messages, bytes, Arc::new(EngineStatus::new("jobs".into(), "test")))
+    }
+
+    fn in_hand(permits: &Permits) -> usize {
+        permits.status.snapshot().bytes_in_hand
+    }
+
+    fn all_free(permits: &Permits) -> bool {
+        [&permits.messages, &permits.bytes]
+            .iter()
+            .all(|pool| pool.semaphore.available_permits() == pool.total)
+    }
+
+    fn paused<T>(test: impl Future<Output = T>) -> T {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().start_paused(true).build().unwrap().block_on(test)
+    }
+
+    /// `None` when there is no room, however long one waits.
+    async fn now(permits: &Permits, want: usize) -> Option<Room> {
+        tokio::time::timeout(PATIENCE * 10, permits.take(want)).await.ok().flatten()
+    }
+
+    #[test]
+    fn a_poll_asks_for_what_fits_and_gives_back_what_it_did_not_need() {
+        paused(async {
+            let permits = permits(100, 4 * MIB);
+            let mut room = now(&permits, 10).await.unwrap();
+            assert_eq!(room.messages(), 4, "each might be of a MiB");
+            assert!(now(&permits, 1).await.is_none(), "nothing else may come");
+            let light = room.split(2_000).unwrap();
+            drop(room);
+            let rest = now(&permits, 10).await.unwrap();
+            assert_eq!((rest.messages(), in_hand(&permits)), (3, 2_000));
+            drop((light, rest));
+            assert!(all_free(&permits));
+        });
+    }
+
+    #[test]
+    fn a_message_larger_than_the_budget_is_in_hand_alone() {
+        paused(async {
+            let permits = permits(100, 100_000);
+            let mut room = now(&permits, 10).await.unwrap();
+            assert_eq!(room.messages(), 1);
+            let large = room.split(MIB).unwrap();
+            drop(room);
+            assert!(now(&permits, 1).await.is_none());
+            drop(large);
+            assert!(now(&permits, 1).await.is_some());
+            assert!(all_free(&permits));
+        });
+    }
+
+    /// The one that runs alone waits for all message permits while it holds all bytes.
+    #[test]
+    fn who_waits_for_bytes_keeps_no_message_from_running_alone() {
+        paused(async {
+            let permits = permits(10, MIB);
+            let mut room = now(&permits, 1).await.unwrap();
+            let large = room.split(MIB).unwrap();
+            drop(room);
+            let waiting = permits.take(10);
+            tokio::pin!(waiting);
+            assert!(tokio::time::timeout(PATIENCE * 10, &mut waiting).await.is_err());
+            let others = tokio::time::timeout(PATIENCE, permits.take_the_others()).await;
+            assert!(others.unwrap().is_some(), "it runs");
+            drop(large);
+            assert!(tokio::time::timeout(PATIENCE * 10, waiting).await.unwrap().is_some());
+        });
+    }
+
+    proptest! {
+        /// Whatever is polled, brought and ended in whatever order: what is in hand stays inside the
+        /// budget unless it is one message, and at the end every permit is back.
+        #[test]
+        fn the_budget_holds_and_nothing_leaks(
+            budget in prop_oneof![1usize..2 * MIB, 2 * MIB..20 * MIB],
+            messages in 1usize..40,
+            polls in prop::collection::vec(
+                (1usize..=10, prop::collection::vec(1usize..=MIB, 0..=10), 0usize..12), 1..40),
+        ) {
+            paused(async {
+                let permits = permits(messages, budget);
+                let mut held = std::collections::VecDeque::new();
+                for (want, brings, end) in polls {
+                    if let Some(mut room) = now(&permits, want).await {
+                        prop_assert!(room.messages() <= want);
+                        for weight in brings.into_iter().take(room.messages()) {
+                            held.push_back(room.split(weight).unwrap());
+                        }
+                    } else {
+                        prop_assert!(!held.is_empty(), "no room although nothing is in hand");
+                    }
+                    let sum: usize = held.iter().map(|share: &Share| share.weight).sum();
+                    prop_assert_eq!(in_hand(&permits), sum);
+                    prop_assert!(sum <= budget || held.len() == 1, "{sum} of {budget}");
+                    prop_assert!(held.len() <= messages);
+                    held.drain(..end.min(held.len()));
+                }
+                held.clear();
+                prop_assert!(all_free(&permits));
+                prop_assert_eq!(in_hand(&permits), 0);
+                Ok(())
+            })?;
+        }
     }
 }

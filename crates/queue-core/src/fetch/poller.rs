@@ -1,4 +1,4 @@
-//! One poller: permits, then one long poll with an attempt timeout above its wait, then the batch is
+//! One poller: room, then one long poll with an attempt timeout above its wait, then the batch is
 //! handed on. A poll that has begun is always awaited, also in a drain: SQS hands the messages of an
 //! aborted one to nobody.
 
@@ -62,17 +62,17 @@ pub(super) async fn run(fetcher: Arc<Fetcher>, index: usize, beat: Arc<Beat>) {
             flow = pass.opened() => flow,
         };
         let want = if flow == Flow::OneByOne { 1 } else { BATCH_ENTRIES_MAX };
-        let permit = tokio::select! {
+        let room = tokio::select! {
             biased;
             () = fetcher.drain.cancelled() => return,
-            permit = fetcher.permits.take(want) => permit,
+            room = fetcher.permits.take(want) => room,
         };
-        let Some(permit) = permit else { return };
+        let Some(room) = room else { return };
         // It may have taken a while to get them.
         if pass.now() != flow {
             continue;
         }
-        let asked = permit.num_permits();
+        let asked = room.messages();
         beat.begin();
         let answer = poll(&fetcher, asked).await;
         let received_at = Instant::now();
@@ -82,12 +82,12 @@ pub(super) async fn run(fetcher: Arc<Fetcher>, index: usize, beat: Arc<Beat>) {
             Ok(messages) => {
                 failures = 0;
                 fetcher.gate.polled(asked, messages.len());
-                if let Some(batch) = fetcher.take(messages, permit, received_at) {
+                if let Some(batch) = fetcher.take(messages, room, received_at) {
                     dispatch(&fetcher, batch, flow).await;
                 }
             }
             Err(error) => {
-                drop(permit);
+                drop(room);
                 failures += 1;
                 fetcher.gate.poll_failed();
                 let pause = fetcher.jitter.full(backoff::interval(&POLL_RETRY, failures))

@@ -1,13 +1,14 @@
 //! Duties 1 and 2: permits before polling, several long polls, one when idle, a watchdog.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use queue_core::DriverError;
+use queue_core::{DriverError, EngineConfig};
 use tokio::sync::Semaphore;
 
 use crate::broker_driver::{Fault, Kind};
-use crate::rig::{Rig, Seen};
+use crate::rig::{Rig, Seen, envelope};
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_fetched_that_cannot_start() {
@@ -42,6 +43,103 @@ async fn nothing_is_fetched_that_cannot_start() {
     assert_eq!(sizes.last(), Some(&3), "every permit has come back");
     let report = running.stop().await;
     assert!(report.within_budget && report.unsettled == 0, "{report:?}");
+}
+
+/// A message of that many bytes.
+fn heavy(id: u64, bytes: usize) -> String {
+    let plain = envelope(id);
+    let pad = "x".repeat(bytes - plain.len() - r#""pad":"","#.len());
+    plain.replacen('{', &format!(r#"{{"pad":"{pad}","#), 1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_in_hand_stay_inside_their_budget() {
+    const WEIGHT: usize = 200_000;
+    let mut rig = Rig::new();
+    rig.config.bytes_in_hand_max = 3 << 20;
+    (0..60).for_each(|id| rig.queue.put(&heavy(id, WEIGHT)));
+    let (seen, most) = (Seen::default(), Arc::new(AtomicUsize::new(0)));
+    let running = rig.start({
+        let (seen, most, queue) = (seen.clone(), Arc::clone(&most), Arc::clone(&rig.queue));
+        move |delivery| {
+            seen.note(&delivery);
+            let leased = usize::try_from(queue.depth().in_flight).unwrap();
+            most.fetch_max(leased, Ordering::Relaxed);
+            async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok(())
+            }
+        }
+    });
+    rig.until_empty().await;
+    assert_eq!(seen.sorted(), (0..60).collect::<Vec<_>>());
+    let most = most.load(Ordering::Relaxed);
+    assert!(most * WEIGHT <= rig.config.bytes_in_hand_max, "{most} messages in hand");
+    // One more of the broker's limit has to fit, or nothing is asked for.
+    assert!((most + 1) * WEIGHT + (1 << 20) > rig.config.bytes_in_hand_max, "only {most}");
+    rig.until("all given back", || running.status.snapshot().bytes_in_hand == 0).await;
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_larger_than_the_budget_is_handled_alone() {
+    let mut rig = Rig::new();
+    rig.config.bytes_in_hand_max = 64 << 10;
+    let weights = [1_000, 1_000_000, 1_000, 70_000, 1_000];
+    (0..).zip(weights).for_each(|(id, weight)| rig.queue.put(&heavy(id, weight)));
+    let (seen, beside) = (Seen::default(), Arc::new(Mutex::new(Vec::new())));
+    let running = rig.start({
+        let (seen, beside, queue) = (seen.clone(), Arc::clone(&beside), Arc::clone(&rig.queue));
+        move |delivery| {
+            seen.note(&delivery);
+            if matches!(delivery.message.0, 1 | 3) {
+                beside.lock().unwrap().push(queue.depth().in_flight);
+            }
+            async {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                Ok(())
+            }
+        }
+    });
+    rig.until_empty().await;
+    assert_eq!(seen.sorted(), [0, 1, 2, 3, 4]);
+    assert_eq!(*beside.lock().unwrap(), [1, 1], "nothing else was in hand");
+    running.stop().await;
+}
+
+/// Running alone takes all capacity; so does a message as large as the budget.
+#[tokio::test(start_paused = true)]
+async fn a_crash_loop_larger_than_the_budget_runs_alone_all_the_same() {
+    let mut rig = Rig::new();
+    rig.config.bytes_in_hand_max = 1 << 20;
+    rig.queue.put(&heavy(0, 1_000_000));
+    for _ in 0..7 {
+        let taken = rig.queue.take(1, Duration::from_secs(30));
+        rig.queue.expose(&taken[0].receipt);
+    }
+    rig.fill(1..5);
+    let seen = Seen::default();
+    let running = rig.start({
+        let seen = seen.clone();
+        move |delivery| {
+            seen.note(&delivery);
+            async { Ok(()) }
+        }
+    });
+    rig.until_empty().await;
+    assert_eq!(seen.sorted(), [0, 1, 2, 3, 4]);
+    assert_eq!(rig.dlq.depth().visible, 0);
+    running.stop().await;
+}
+
+#[test]
+fn the_byte_budget_has_stated_bounds() {
+    let with = |bytes| EngineConfig { bytes_in_hand_max: bytes, ..Rig::new().config }.validate();
+    for (bytes, fits) in
+        [(65_535, false), (65_536, true), (256 << 20, true), (1 + (256 << 20), false)]
+    {
+        assert_eq!(with(bytes).is_ok(), fits, "{bytes}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,8 +3,11 @@
 
 use chrono::{DateTime, Utc};
 use contracts::QueueSpec;
-use contracts::catalogue::QueueKind;
+use contracts::catalogue::{AUDIT_LEGACY, QueueKind};
+use contracts::legacy::BareMessage;
+use contracts::message::{Bare, in_envelope};
 use queue_core::dead_letter::OnDeadLetterQueue;
+use queue_core::send::SEND_BYTES_MAX;
 use queue_core::{DeadLetter, Outgoing, Received};
 use serde::Serialize;
 
@@ -96,8 +99,9 @@ impl Letter {
         }
     }
 
-    /// The original as it was sent, its attributes and group with it.
-    pub(super) fn original(&self, spec: &QueueSpec) -> Outgoing {
+    /// What is sent again: the original as it was, or `mended` in its place, with its attributes and
+    /// group.
+    pub(super) fn outgoing(&self, spec: &QueueSpec, mended: Option<&str>) -> Outgoing {
         let (attributes, group) = match &self.content {
             OnDeadLetterQueue::Letter(letter) => (letter.attributes.clone(), letter.group.clone()),
             OnDeadLetterQueue::Raw(_) => {
@@ -109,14 +113,36 @@ impl Letter {
         // A FIFO queue would drop the same id within five minutes of the first; this one is new.
         let fifo = spec.kind == QueueKind::Fifo;
         let deduplication = fifo.then(|| format!("redrive-{}", self.received.message_id));
-        Outgoing { body: self.body().to_owned(), attributes, group, deduplication, delay: None }
+        let body = self.same_message(spec, mended.unwrap_or_else(|| self.body()));
+        Outgoing { body, attributes, group, deduplication, delay: None }
+    }
+
+    /// SQS gives what is sent again a new id, and a bare message is known by it alone: it travels in
+    /// an envelope that keeps the one it had. SQS's own redrive to this queue does not change it.
+    fn same_message(&self, spec: &QueueSpec, body: &str) -> String {
+        let enveloped = if spec.name == AUDIT_LEGACY.name {
+            let (message_id, sent_at) = match &self.content {
+                OnDeadLetterQueue::Letter(letter) => (&letter.message_id, letter.first_seen),
+                OnDeadLetterQueue::Raw(_) => {
+                    let sent = DateTime::from_timestamp_millis(self.received.sent_at_ms);
+                    (&self.received.message_id, sent.unwrap_or_default())
+                }
+            };
+            in_envelope::<BareMessage>(body, &Bare { message_id, sent_at })
+        } else {
+            None
+        };
+        let fits = enveloped.filter(|enveloped| enveloped.len() <= SEND_BYTES_MAX);
+        fits.unwrap_or_else(|| body.to_owned())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Letter;
-    use contracts::catalogue::AUDIT_INDEX;
+    use contracts::Envelope;
+    use contracts::catalogue::{AUDIT_INDEX, AUDIT_LEGACY};
+    use contracts::legacy::legacy_id;
     use queue_core::Received;
 
     fn received(body: &str, attributes: &[(&str, &str)]) -> Received {
@@ -138,7 +164,7 @@ mod tests {
         let letter = Letter::read(received("not json", &[("type", "INDEX")]));
         let row = letter.row(&AUDIT_INDEX);
         assert_eq!((row.code.as_str(), row.kind.as_str()), ("moved-by-sqs", "INDEX"));
-        let original = letter.original(&AUDIT_INDEX);
+        let original = letter.outgoing(&AUDIT_INDEX, None);
         assert_eq!(original.body, "not json");
         assert_eq!(original.attributes, [("type".to_owned(), "INDEX".to_owned())]);
         assert_eq!(original.group.as_deref(), Some("acme"));
@@ -154,6 +180,18 @@ mod tests {
         let letter = Letter::read(received("…", &remarks));
         let row = letter.row(&AUDIT_INDEX);
         assert_eq!((row.code.as_str(), row.reason.as_str()), ("message-not-json", "too large"));
-        assert_eq!(letter.original(&AUDIT_INDEX).attributes.len(), 1);
+        assert_eq!(letter.outgoing(&AUDIT_INDEX, None).attributes.len(), 1);
+    }
+    #[test]
+    fn a_bare_message_moved_by_sqs_goes_back_with_the_identity_it_had() {
+        let bare = r#"{"type":"INDEX","tenant_id":"acme","data":{}}"#;
+        let letter = Letter::read(received(bare, &[]));
+        for body in [None, Some(bare)] {
+            let sent = letter.outgoing(&AUDIT_LEGACY, body).body;
+            let header = Envelope::from_json(&sent).unwrap().header;
+            assert_eq!(header.id.0, legacy_id("m1"));
+            assert_eq!(header.recorded_at.timestamp_millis(), 1_000);
+        }
+        assert_eq!(letter.outgoing(&AUDIT_INDEX, None).body, bare, "of no other queue");
     }
 }

@@ -1,6 +1,7 @@
 //! `fleetctl dlq redrive`: originals back to their queue. The original is sent with its attributes,
 //! and deleted here only after the queue has accepted it: a crash between the two leaves a
-//! duplicate, which the envelope's id makes harmless, never a loss.
+//! duplicate, which the envelope's id makes harmless, never a loss. A bare message gets an envelope
+//! with the id that it had.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -154,11 +155,7 @@ impl Redrive {
     ) -> Result<(), Failure> {
         let original = |received: &queue_core::Received| -> Outgoing {
             let found = letters.iter().find(|l| l.received.message_id == received.message_id);
-            let mut outgoing = found.map(|letter| letter.original(self.queue)).unwrap_or_default();
-            if let Some(body) = mended {
-                body.clone_into(&mut outgoing.body);
-            }
-            outgoing
+            found.map(|letter| letter.outgoing(self.queue, mended)).unwrap_or_default()
         };
         let batch: Vec<_> = letters.iter().map(|letter| letter.received.clone()).collect();
         let moved = Admin::redrive(&*queue.dead_letters, &*queue.queue, &batch, original).await;

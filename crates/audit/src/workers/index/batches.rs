@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::Tenant;
+use queue_core::config::BYTES_IN_HAND_RANGE;
 use queue_core::{Clock, CoalesceLimits, Coalescer, Failure};
 use sinks::error::{ItemError, SinkError};
 use sinks::pubsub::{Feed, FeedEvent};
@@ -54,7 +55,9 @@ pub struct BatchLimits {
     /// Batches at a time, per stage; together below the pool's connections.
     pub in_flight_max: usize,
     /// Bytes admitted and not answered, per stage. Above what the worker can hold, so that it is
-    /// the engine's permits that push back.
+    /// the engine's budget of bytes in hand that pushes back: that of two queues at its largest
+    /// setting. At the default of 64 MiB, legacy events may grow to four times their size as they
+    /// become records.
     pub pending_bytes_max: usize,
 }
 
@@ -64,7 +67,7 @@ impl Default for BatchLimits {
             messages_max: 1_024,
             bytes_max: 4 << 20,
             in_flight_max: 3,
-            pending_bytes_max: 1 << 30,
+            pending_bytes_max: 2 * *BYTES_IN_HAND_RANGE.end(),
         }
     }
 }

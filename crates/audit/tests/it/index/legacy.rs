@@ -1,14 +1,24 @@
 //! Bare messages of the legacy queue: believed for listed tenants only, the same log each time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use audit::workers::{IndexWorker, LegacyIndexWorker};
 use chassis::Companion;
+use contracts::catalogue::AUDIT_LEGACY;
 use contracts::envelope::Body;
 use contracts::errors::{FORBIDDEN, MALFORMED_MESSAGE};
 use contracts::legacy::{BareMessage, legacy_id};
 use contracts::message::{Bare, Message};
 use contracts::{Envelope, Header, LogId};
-use queue_core::{Failure, RejectedPart};
+use queue_core::{
+    DeadLetter, Delivery, Engine, EngineConfig, Failure, MemoryAttempts, Outgoing, Ports, Reason,
+    RejectedPart, SystemClock, Worker,
+};
 use sinks::search::Query;
+use testkit::{TestSqs, eventually};
+use tokio_util::sync::CancellationToken;
 
 use crate::scene::{Scene, first_attempt, tagged, tenant};
 
@@ -38,6 +48,68 @@ async fn a_redelivered_bare_message_is_one_log() {
     }
     assert_eq!(scene.stored(&shop).await, [LogId(legacy_id("m-1"))]);
     assert_eq!(scene.found(&shop, &Query::default()).await.len(), 1);
+}
+
+/// Stores the first message and rejects it all the same, as a search engine may.
+struct StoresAndRejects {
+    inner: LegacyIndexWorker,
+    rejected: AtomicBool,
+}
+
+impl Worker for StoresAndRejects {
+    const NAME: &'static str = "index-worker";
+    type Message = BareMessage;
+
+    async fn handle(&self, delivery: Delivery<BareMessage>) -> Result<(), Failure> {
+        self.inner.handle(delivery).await?;
+        if self.rejected.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let message = "as told".to_owned();
+        Err(Failure::Reject(Reason { code: MALFORMED_MESSAGE, message }))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bare_message_stored_rejected_and_redriven_is_one_log() {
+    const SOON: Duration = Duration::from_secs(60);
+    let (scene, sqs) = (Scene::new().await, TestSqs::start().await);
+    sqs.create(&AUDIT_LEGACY).await;
+    let (queue, dlq) = (sqs.queue(AUDIT_LEGACY.name), sqs.queue(AUDIT_LEGACY.dlq));
+    let inner = LegacyIndexWorker::beside(&scene.worker);
+    let worker = Arc::new(StoresAndRejects { inner, rejected: AtomicBool::new(false) });
+    let ports = Ports {
+        queue: Arc::clone(&queue),
+        dead_letters: Arc::clone(&dlq),
+        attempts: Arc::new(MemoryAttempts::default()),
+        clock: Arc::new(SystemClock),
+    };
+    let wait = Duration::from_secs(1);
+    let config = EngineConfig { wait, ..EngineConfig::for_worker::<StoresAndRejects>() };
+    let engine = Engine::new(worker, ports, config).unwrap();
+    let (status, drain) = (engine.status(), CancellationToken::new());
+    let running = tokio::spawn(engine.run(drain.clone()));
+    let send = async |body: String| {
+        queue.send(&[Outgoing { body, ..Outgoing::default() }]).await.unwrap().remove(0).unwrap();
+    };
+
+    send(text("INDEX", EVENT)).await;
+    let receive = queue_core::driver::ReceiveRequest { max: 1, wait, lease: SOON };
+    let letter = eventually(SOON, "dead-lettered", async || {
+        dlq.receive(receive).await.unwrap().pop().map(|received| received.body)
+    })
+    .await;
+    let shop = tenant("legacy-shop");
+    let stored = scene.stored(&shop).await;
+    assert_eq!(stored.len(), 1, "it had been stored");
+
+    send(DeadLetter::from_json(&letter).unwrap().body).await;
+    eventually(SOON, "handled", async || (status.snapshot().totals.settled == 1).then_some(()))
+        .await;
+    assert_eq!(scene.stored(&shop).await, stored, "one row");
+    assert_eq!(scene.found(&shop, &Query::default()).await, stored);
+    drain.cancel();
+    running.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
