@@ -21,6 +21,8 @@ pub enum CrashPoint {
     AfterInsertCommit,
     /// The search engine has answered; nothing is published.
     AfterSearch,
+    /// The feed has the logs; their tombstones are not looked for once more.
+    AfterAnnounce,
     /// Everything is done; the message is not settled.
     BeforeSettle,
     /// A revision is numbered, the transaction is open.
@@ -37,7 +39,7 @@ pub enum CrashPoint {
 
 impl CrashPoint {
     /// Every point, in the order of the path: [`Self::API`], then [`Self::WORKER`].
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AfterReserve,
         Self::AfterPublish,
         Self::AfterMark,
@@ -46,6 +48,7 @@ impl CrashPoint {
         Self::BeforeInsertCommit,
         Self::AfterInsertCommit,
         Self::AfterSearch,
+        Self::AfterAnnounce,
         Self::BeforeSettle,
         Self::BeforeReviseCommit,
         Self::AfterReviseCommit,
@@ -59,11 +62,12 @@ impl CrashPoint {
         [Self::AfterReserve, Self::AfterPublish, Self::AfterMark, Self::AfterChangePublish];
 
     /// The points of the index worker.
-    pub const WORKER: [Self; 10] = [
+    pub const WORKER: [Self; 11] = [
         Self::AfterDecode,
         Self::BeforeInsertCommit,
         Self::AfterInsertCommit,
         Self::AfterSearch,
+        Self::AfterAnnounce,
         Self::BeforeSettle,
         Self::BeforeReviseCommit,
         Self::AfterReviseCommit,
@@ -83,6 +87,7 @@ impl CrashPoint {
             Self::BeforeInsertCommit => "before-insert-commit",
             Self::AfterInsertCommit => "after-insert-commit",
             Self::AfterSearch => "after-search",
+            Self::AfterAnnounce => "after-announce",
             Self::BeforeSettle => "before-settle",
             Self::BeforeReviseCommit => "before-revise-commit",
             Self::AfterReviseCommit => "after-revise-commit",

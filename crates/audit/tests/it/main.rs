@@ -2,4 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
 mod index;
+mod scan;
 mod scene;

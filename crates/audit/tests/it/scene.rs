@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use audit::event::{self, EventLimits, Origin, Rules, Stamp};
-use audit::store::{LogStore, PostgresLogs};
+use audit::model::{Erased, Inserted, LogKey, NewErasure, NewLog, NewRevision, Revised, StoredLog};
+use audit::store::{LogStore, PostgresLogs, StoreError};
 use audit::workers::index::{Announce, BatchLimits, IndexWorker, Parts};
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use contracts::audit::{Delete, IndexMessage, LogItem, Requester, Update};
 use contracts::{EnvelopeId, Header, LogId, RetentionClass, Tenant};
 use database::{Database, Role};
+use futures_util::future::BoxFuture;
 use queue_core::{Attempt, Clock, MemoryAttempts, SystemClock};
 use sinks::SinkError;
 use sinks::pubsub::FeedEvent;
@@ -48,6 +50,71 @@ impl Announce for Feed {
 impl Feed {
     pub(crate) fn ids(&self) -> Vec<LogId> {
         self.announced.lock().unwrap().iter().map(|event| event.id).collect()
+    }
+}
+
+/// A store whose inserts go another way; everything else is the real one's.
+pub(crate) struct Inserting<F> {
+    inner: Arc<dyn LogStore>,
+    insert: F,
+}
+
+impl<F> Inserting<F>
+where
+    F: for<'a> Fn(&'a dyn LogStore, &'a [NewLog]) -> BoxFuture<'a, Result<Inserted, StoreError>>
+        + Send
+        + Sync
+        + 'static,
+{
+    /// Wraps the store of a [`Scene::with`]; `insert` gets the real one.
+    pub(crate) fn by(insert: F) -> impl FnOnce(Arc<dyn LogStore>) -> Arc<dyn LogStore> {
+        move |inner| Arc::new(Self { inner, insert })
+    }
+}
+
+#[async_trait]
+impl<F> LogStore for Inserting<F>
+where
+    F: for<'a> Fn(&'a dyn LogStore, &'a [NewLog]) -> BoxFuture<'a, Result<Inserted, StoreError>>
+        + Send
+        + Sync
+        + 'static,
+{
+    async fn insert(&self, logs: &[NewLog]) -> Result<Inserted, StoreError> {
+        (self.insert)(&*self.inner, logs).await
+    }
+
+    async fn fetch(&self, keys: &[LogKey]) -> Result<Vec<StoredLog>, StoreError> {
+        self.inner.fetch(keys).await
+    }
+
+    async fn revise(
+        &self,
+        tenant: &Tenant,
+        id: LogId,
+        revision: &NewRevision,
+    ) -> Result<Revised, StoreError> {
+        self.inner.revise(tenant, id, revision).await
+    }
+
+    async fn erase(&self, erasure: &NewErasure, audit: &[NewLog]) -> Result<Erased, StoreError> {
+        self.inner.erase(erasure, audit).await
+    }
+
+    async fn erased_among(&self, keys: &[(&Tenant, LogId)]) -> Result<Vec<usize>, StoreError> {
+        self.inner.erased_among(keys).await
+    }
+}
+
+/// An erasure without an audit entry, as PostgreSQL alone sees it.
+pub(crate) fn erasure(tenant: &Tenant, id: LogId, at: DateTime<Utc>) -> NewErasure {
+    NewErasure {
+        tenant: tenant.clone(),
+        id,
+        reason: "r".into(),
+        requester: serde_json::json!({}),
+        operation_id: EnvelopeId(Uuid::new_v4()),
+        recorded_at: at,
     }
 }
 

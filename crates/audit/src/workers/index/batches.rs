@@ -4,6 +4,7 @@
 
 mod store;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ type SearchOutcome = Result<Vec<Searched>, Failure>;
 pub struct Batches {
     store: Coalescer<(), Vec<NewLog>, StoreOutcome>,
     search: Coalescer<(), Vec<Document>, SearchOutcome>,
-    announce: Coalescer<(), Vec<FeedEvent>, Result<(), SinkError>>,
+    announce: Coalescer<(), Vec<FeedEvent>, Result<(), Failure>>,
 }
 
 impl Batches {
@@ -117,6 +118,7 @@ impl Batches {
     ) -> Self {
         let limits = limits.coalesce();
         let tombstones = Arc::clone(&store);
+        let tombstones_after = Arc::clone(&store);
         Self {
             store: Coalescer::new(limits, move |(), messages| {
                 let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
@@ -127,11 +129,11 @@ impl Batches {
                 async move { flush_search(&*search, &*tombstones, messages).await }
             }),
             announce: Coalescer::new(limits, move |(), messages: Vec<Vec<FeedEvent>>| {
-                let feed = Arc::clone(&feed);
+                let (feed, tombstones) = (Arc::clone(&feed), Arc::clone(&tombstones_after));
                 async move {
                     let count = messages.len();
                     let events: Vec<FeedEvent> = messages.into_iter().flatten().collect();
-                    vec![feed.announce(&events).await; count]
+                    vec![announce(&*feed, &*tombstones, &events).await; count]
                 }
             }),
         }
@@ -159,13 +161,12 @@ impl Batches {
         self.search.call((), documents, bytes).await.map_err(failures::full)?
     }
 
-    /// Announces stored logs to the live tail.
+    /// Announces stored logs to the live tail, which forgets those that are erased meanwhile.
     pub async fn announce(&self, events: Vec<FeedEvent>, bytes: usize) -> Result<(), Failure> {
         if events.is_empty() {
             return Ok(());
         }
-        let outcome = self.announce.call((), events, bytes).await.map_err(failures::full)?;
-        outcome.map_err(Failure::from)
+        self.announce.call((), events, bytes).await.map_err(failures::full)?
     }
 }
 
@@ -211,4 +212,23 @@ async fn index(
         }
     }
     Ok(outcomes)
+}
+
+/// Announces logs, then makes the feed forget the tenants of those that were erased between the look
+/// for their tombstones and now. An erasure commits its tombstone before it makes the feed forget, so
+/// whichever of the two comes last empties the stream.
+async fn announce(
+    feed: &dyn Announce,
+    tombstones: &dyn LogStore,
+    events: &[FeedEvent],
+) -> Result<(), Failure> {
+    feed.announce(events).await?;
+    crash::reach(CrashPoint::AfterAnnounce);
+    let keys: Vec<_> = events.iter().map(|event| (&event.tenant, event.id)).collect();
+    let erased = tombstones.erased_among(&keys).await.map_err(|error| failures::store(&error))?;
+    let tenants: BTreeSet<&Tenant> = erased.into_iter().map(|place| keys[place].0).collect();
+    for tenant in tenants {
+        feed.forget(tenant).await?;
+    }
+    Ok(())
 }

@@ -24,7 +24,8 @@ pub(in crate::workers) struct Refused {
 impl IndexWorker {
     /// Stores logs, makes them searchable, announces them. **Every** handled log is announced, not
     /// only a new one: a crash after the commit would lose the rest, and readers drop repeats. But
-    /// not one that search had to give back as erased: the feed would keep what nobody may see.
+    /// not one that was erased: the feed would keep what nobody may see. It may keep it already, from
+    /// an attempt that broke off before it looked for tombstones, so it is made to forget.
     ///
     /// What one log has to wait for does not keep the others: they go all the way first.
     pub(in crate::workers) async fn ingest(
@@ -32,11 +33,12 @@ impl IndexWorker {
         logs: Vec<NewLog>,
         bytes: usize,
     ) -> Result<Vec<Refused>, Failure> {
+        let tenant = logs.first().map(|log| log.key.tenant.clone());
         let stored = self.batches.store(logs, bytes).await?;
         crash::reach(CrashPoint::AfterInsertCommit);
 
         let mut refused = Vec::new();
-        let mut waiting = None;
+        let (mut waiting, mut erased) = (None, false);
         let (mut documents, mut events, mut kept) =
             (Vec::with_capacity(stored.len()), Vec::with_capacity(stored.len()), Vec::new());
         for (place, log) in stored.into_iter().enumerate() {
@@ -45,7 +47,7 @@ impl IndexWorker {
                     documents.push(*document);
                     kept.push((place, origin, event));
                 }
-                Stored::Erased => {}
+                Stored::Erased => erased = true,
                 Stored::Refused { origin, why } => {
                     let reason = Reason { code: REJECTED_BY_STORE, message: why };
                     refused.push(Refused { place, origin, reason });
@@ -56,7 +58,9 @@ impl IndexWorker {
         let mut not_now = None;
         let searched = self.batches.search(documents, bytes).await?;
         for ((place, origin, event), searched) in kept.into_iter().zip(searched) {
-            if !searched.erased {
+            if searched.erased {
+                erased = true;
+            } else {
                 events.push(event);
             }
             match searched.outcome {
@@ -69,6 +73,9 @@ impl IndexWorker {
             }
         }
         self.batches.announce(events, bytes).await?;
+        if let Some(tenant) = tenant.filter(|_| erased) {
+            self.feed.forget(&tenant).await?;
+        }
         match (not_now, waiting) {
             (Some(error), _) => Err(error.into()),
             (None, Some(message)) => {

@@ -1,18 +1,19 @@
-//! What an erasure leaves in the live feed: nothing, whether the log was announced before, is being
-//! indexed meanwhile, or Redis is away at that moment.
+//! What an erasure leaves in the live feed and in search: nothing, whether the log was announced
+//! before, is being indexed meanwhile, or Redis is away at that moment.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use audit::model::{Erased, Inserted, LogKey, NewErasure, NewLog, NewRevision, Revised, StoredLog};
-use audit::store::{LogStore, StoreError};
 use audit::workers::IndexWorker;
+use audit::workers::index::Announce;
 use contracts::audit::{BulkIndex, IndexMessage};
 use contracts::errors::PUBSUB_UNAVAILABLE;
-use contracts::{EnvelopeId, LogId, Tenant};
+use contracts::{LogId, Tenant};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use queue_core::{ErrorClass, Failure};
-use sinks::pubsub::{Feed, FeedConfig, Signal, Subscription};
+use sinks::pubsub::{Feed, FeedConfig, FeedEvent, Signal, Subscription};
 use sinks::search::Query;
 use sinks::{SinkError, SinkErrorKind};
 use testkit::{Mood, Proxy, TestRedis, eventually};
@@ -20,63 +21,29 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::scene::{Given, Scene, delete, first_attempt, header, log, tenant};
+use crate::scene::{Given, Inserting, Scene, delete, erasure, first_attempt, header, log, tenant};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Erases one log right after it was stored, as another worker may.
-struct ErasedMeanwhile {
-    inner: Arc<dyn LogStore>,
-    victim: EnvelopeId,
-}
-
-#[async_trait]
-impl LogStore for ErasedMeanwhile {
-    async fn insert(&self, logs: &[NewLog]) -> Result<Inserted, StoreError> {
-        let done = self.inner.insert(logs).await?;
-        let erasure = NewErasure {
-            tenant: logs[0].key.tenant.clone(),
-            id: logs[0].key.id,
-            reason: "r".into(),
-            requester: serde_json::json!({}),
-            operation_id: self.victim,
-            recorded_at: logs[0].key.recorded_at,
-        };
-        self.inner.erase(&erasure, &[]).await?;
-        Ok(done)
-    }
-
-    async fn fetch(&self, keys: &[LogKey]) -> Result<Vec<StoredLog>, StoreError> {
-        self.inner.fetch(keys).await
-    }
-
-    async fn revise(
-        &self,
-        tenant: &Tenant,
-        id: LogId,
-        revision: &NewRevision,
-    ) -> Result<Revised, StoreError> {
-        self.inner.revise(tenant, id, revision).await
-    }
-
-    async fn erase(&self, erasure: &NewErasure, audit: &[NewLog]) -> Result<Erased, StoreError> {
-        self.inner.erase(erasure, audit).await
-    }
-
-    async fn erased_among(&self, keys: &[(&Tenant, LogId)]) -> Result<Vec<usize>, StoreError> {
-        self.inner.erased_among(keys).await
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_taken_back_is_not_announced() {
-    let victim = EnvelopeId(uuid::Uuid::new_v4());
-    let scene = Scene::with(|inner| Arc::new(ErasedMeanwhile { inner, victim })).await;
+    // Another worker's erasure, of which search hears nothing: only a look at the tombstones tells.
+    let scene = Scene::with(Inserting::by(|inner, logs| {
+        async move {
+            let done = inner.insert(logs).await?;
+            let key = &logs[0].key;
+            inner.erase(&erasure(&key.tenant, key.id, key.recorded_at), &[]).await?;
+            Ok(done)
+        }
+        .boxed()
+    }))
+    .await;
     let acme = tenant("acme");
     let (gone, kept) = (log(&acme, scene.now, 1), log(&acme, scene.now, 2));
     let items = vec![gone.item, kept.item];
     process(&scene, &scene.worker, IndexMessage::BulkIndex(BulkIndex { items })).await.unwrap();
-    assert_eq!(scene.found(&acme, &Query::default()).await, [kept.id]);
+    let found = scene.found(&acme, &Query::default()).await;
+    assert_eq!(found, [kept.id], "the document written after the erasure is taken back");
     assert_eq!(scene.feed.ids(), [kept.id], "the erased one reached the feed");
 }
 
@@ -115,10 +82,9 @@ async fn after_an_erasure_redis_holds_nothing_of_the_log() {
     for given in [&gone, &kept] {
         process(&scene, &worker, IndexMessage::Index(given.item.clone())).await.unwrap();
     }
-    let stream = "flotilla:live:acme:stream";
-    assert!(entries(&redis, stream).await.contains(&text(&gone)), "it was announced");
+    assert!(entries(&redis, STREAM).await.contains(&text(&gone)), "it was announced");
     process(&scene, &worker, delete(&gone)).await.unwrap();
-    let left = entries(&redis, stream).await;
+    let left = entries(&redis, STREAM).await;
     assert!(!left.contains(&text(&gone)), "the erased record is in the stream");
     assert!(left.contains("flotilla.log.erased"), "the entry about it is announced");
 }
@@ -148,6 +114,72 @@ async fn a_reader_cut_off_during_an_erasure_gets_a_gap_and_not_the_log() {
     assert_eq!(next(&mut reader).await, Some(later.id));
 }
 
+/// Redis, before whose next publish something happens; after it the worker may break off.
+struct Meanwhile {
+    redis: Feed,
+    before: Mutex<Option<BoxFuture<'static, ()>>>,
+    breaks_off: bool,
+}
+
+#[async_trait]
+impl Announce for Meanwhile {
+    async fn announce(&self, events: &[FeedEvent]) -> Result<(), SinkError> {
+        let before = self.before.lock().unwrap().take();
+        if let Some(before) = before {
+            before.await;
+        }
+        self.redis.publish(events).await?;
+        if self.breaks_off {
+            return Err(SinkError::new("redis", SinkErrorKind::Timeout, "as told"));
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, tenant: &Tenant) -> Result<(), SinkError> {
+        self.redis.forget(tenant).await
+    }
+}
+
+/// Indexes a log whose whole erasure, by another worker, falls between the look for its tombstone and
+/// its publish. What the message came to, and the scene.
+async fn erased_before_the_publish(
+    breaks_off: bool,
+) -> (Scene, TestRedis, Given, Result<(), Failure>) {
+    let (scene, redis) = (Scene::new().await, TestRedis::new().await);
+    let given = log(&tenant("acme"), scene.now, 1);
+    let eraser = scene.announcing_to(Arc::new(feed(redis.url())));
+    let (header, attempt) = (header(&tenant("acme"), scene.now), first_attempt(scene.now));
+    let deletion = delete(&given);
+    let before = async move {
+        assert!(eraser.process(&header, deletion, attempt).await.unwrap().is_empty());
+    };
+    let before = Mutex::new(Some(before.boxed()));
+    let meanwhile = Meanwhile { redis: feed(redis.url()), before, breaks_off };
+    let worker = scene.announcing_to(Arc::new(meanwhile));
+    let outcome = process(&scene, &worker, IndexMessage::Index(given.item.clone())).await;
+    (scene, redis, given, outcome)
+}
+
+const STREAM: &str = "flotilla:live:acme:stream";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_between_the_look_and_the_publish_leaves_nothing_in_redis() {
+    let (scene, redis, given, outcome) = erased_before_the_publish(false).await;
+    outcome.unwrap();
+    assert!(!entries(&redis, STREAM).await.contains(&text(&given)), "the erased record stays");
+    assert!(!scene.stored(&tenant("acme")).await.contains(&given.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_broken_off_attempt_published_of_an_erased_log_goes_with_its_redelivery() {
+    let (scene, redis, given, outcome) = erased_before_the_publish(true).await;
+    assert!(matches!(outcome, Err(Failure::Retry(_))), "{outcome:?}");
+    assert!(entries(&redis, STREAM).await.contains(&text(&given)), "it was published");
+    let worker = scene.announcing_to(Arc::new(feed(redis.url())));
+    process(&scene, &worker, IndexMessage::Index(given.item.clone())).await.unwrap();
+    assert!(!entries(&redis, STREAM).await.contains(&text(&given)), "the erased record stays");
+}
+
 fn feed(url: &str) -> Feed {
     Feed::open(&FeedConfig::new(url)).unwrap()
 }
@@ -168,7 +200,7 @@ async fn process(
 }
 
 /// The next log's id; `None` is a gap.
-async fn next(reader: &mut Subscription<sinks::pubsub::FeedEvent>) -> Option<LogId> {
+async fn next(reader: &mut Subscription<FeedEvent>) -> Option<LogId> {
     match timeout(SOON, reader.recv()).await.expect("a signal soon").expect("the feed is open") {
         Signal::Item(event) => Some(event.id),
         Signal::Gap => None,

@@ -2,66 +2,38 @@
 //! work that was done before the failure is not undone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use audit::model::{Erased, Inserted, LogKey, NewErasure, NewLog, NewRevision, Revised, StoredLog};
-use audit::store::{LogStore, StoreError};
+use audit::model::NewLog;
+use audit::store::StoreError;
 use contracts::audit::{BulkIndex, IndexMessage};
 use contracts::errors::{DATABASE_UNAVAILABLE, LOG_MISSING, PUBSUB_UNAVAILABLE, REJECTED_BY_STORE};
-use contracts::{LogId, Tenant};
 use database::{DbErrorClass, Role};
+use futures_util::FutureExt;
 use queue_core::{Attempt, ErrorClass, Failure};
 use sinks::search::Query;
 use sinks::{SinkError, SinkErrorKind};
 use testkit::eventually;
 
-use crate::scene::{Scene, delete, first_attempt, header, log, tagged, tenant, update};
+use crate::scene::{
+    Inserting, Scene, delete, erasure, first_attempt, header, log, tagged, tenant, update,
+};
 
-/// Fails the first inserts in a given way.
-struct Failing {
-    inner: Arc<dyn LogStore>,
-    class: DbErrorClass,
-    failures: AtomicU32,
-}
-
-#[async_trait]
-impl LogStore for Failing {
-    async fn insert(&self, logs: &[NewLog]) -> Result<Inserted, StoreError> {
-        let left = self.failures.load(Ordering::SeqCst);
-        if left > 0 {
-            self.failures.store(left - 1, Ordering::SeqCst);
-            return Err(StoreError { class: self.class, message: "as told".into() });
-        }
-        self.inner.insert(logs).await
-    }
-
-    async fn fetch(&self, keys: &[LogKey]) -> Result<Vec<StoredLog>, StoreError> {
-        self.inner.fetch(keys).await
-    }
-
-    async fn revise(
-        &self,
-        tenant: &Tenant,
-        id: LogId,
-        revision: &NewRevision,
-    ) -> Result<Revised, StoreError> {
-        self.inner.revise(tenant, id, revision).await
-    }
-
-    async fn erase(&self, erasure: &NewErasure, audit: &[NewLog]) -> Result<Erased, StoreError> {
-        self.inner.erase(erasure, audit).await
-    }
-
-    async fn erased_among(&self, keys: &[(&Tenant, LogId)]) -> Result<Vec<usize>, StoreError> {
-        self.inner.erased_among(keys).await
-    }
-}
-
+/// What a message comes to whose first insert fails with `class`; its second goes through.
 async fn insert_fails_with(class: DbErrorClass) -> Failure {
-    let failing = |inner| Arc::new(Failing { inner, class, failures: AtomicU32::new(1) }) as _;
-    let scene = Scene::with(failing).await;
+    let failed = AtomicBool::new(false);
+    let scene = Scene::with(Inserting::by(move |inner, logs| {
+        let fails = !failed.swap(true, Ordering::SeqCst);
+        async move {
+            if fails {
+                return Err(StoreError { class, message: "as told".into() });
+            }
+            inner.insert(logs).await
+        }
+        .boxed()
+    }))
+    .await;
     let acme = tenant("acme");
     let message = || IndexMessage::Index(log(&acme, scene.now, 1).item);
     let (header, attempt) = (header(&acme, scene.now), first_attempt(scene.now));
@@ -145,7 +117,7 @@ async fn an_erased_log_takes_no_change_and_does_not_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_written_after_the_erasure_is_taken_back() {
+async fn an_erasure_cut_off_before_search_is_finished_by_its_redelivery() {
     let scene = Scene::new().await;
     let acme = tenant("acme");
     let given = log(&acme, scene.now, 1);
@@ -156,14 +128,7 @@ async fn a_document_written_after_the_erasure_is_taken_back() {
 
     // The erasure commits, then the worker dies before it reaches search.
     let mut connection = scene.database.pool().acquire().await.unwrap();
-    let erasure = NewErasure {
-        tenant: acme.clone(),
-        id: given.id,
-        reason: "r".into(),
-        requester: serde_json::json!({}),
-        operation_id: contracts::EnvelopeId(uuid::Uuid::new_v4()),
-        recorded_at: scene.now,
-    };
+    let erasure = erasure(&acme, given.id, scene.now);
     let erased = audit::store::erase(&mut connection, &erasure, &[]).await.unwrap();
     assert_eq!(erased.key.as_ref().map(|key| key.id), Some(given.id));
     assert_eq!(scene.found(&acme, &Query::default()).await, [given.id], "search still has it");
