@@ -5,6 +5,7 @@
 mod backends;
 mod first_key;
 mod options;
+mod ready;
 mod report;
 mod services;
 mod state;
@@ -32,6 +33,7 @@ Exit codes: 0 drained, 1 failure, 64 usage, 75 drain budget exceeded, 78 configu
 ";
 
 fn main() -> ExitCode {
+    up::begin();
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let command = arguments.get(1).and_then(|word| word.to_str()).unwrap_or("--help").to_owned();
     match command.as_str() {

@@ -24,7 +24,7 @@ pub(crate) struct Ready<'a> {
     pub(crate) laptop: Option<&'a Laptop>,
     /// The key that was made just now.
     pub(crate) key: Option<&'a str>,
-    /// Since the start of the process.
+    /// From the start of the process until every service was ready.
     pub(crate) took: Duration,
 }
 

@@ -1,6 +1,7 @@
 //! The services, each built by its own crate from its own options. All share one admin port: their
 //! probes and status sections go to the same context.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use audit::workers::{IndexWorker, LegacyIndexWorker};
@@ -147,6 +148,11 @@ impl Services {
         Ok(Self { api, index, scheduler })
     }
 
+    /// Where the API listens, where it runs here.
+    pub(crate) fn api_address(&self) -> Option<SocketAddr> {
+        self.api.as_ref().map(IngestApi::address)
+    }
+
     /// Runs them until each has drained. The first fault drains the others and is returned.
     pub(crate) async fn run(self, context: &Context, drains: &Drains) -> Result<Ended, BuildError> {
         let Self { api, index, scheduler } = self;
@@ -187,10 +193,15 @@ impl Drains {
     /// A fault of one is the end of all.
     fn watch(&self, ended: Result<Ended, BuildError>) -> Result<Ended, BuildError> {
         if ended.is_err() {
-            self.api.cancel();
-            self.workers.cancel();
+            self.stop();
         }
         ended
+    }
+
+    /// Ends everything.
+    pub(crate) fn stop(&self) {
+        self.api.cancel();
+        self.workers.cancel();
     }
 }
 

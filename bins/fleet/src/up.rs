@@ -1,6 +1,8 @@
 //! `fleet up`: backends, then services, until a signal; then the API drains first, the workers next,
 //! the backends last.
 
+use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use chassis::{App, BuildError, Context, Ended, Environment, Problem};
@@ -11,18 +13,26 @@ use tokio_util::sync::CancellationToken;
 use crate::backends::Laptop;
 use crate::first_key;
 use crate::options::{BackendsName, UpConfig};
+use crate::ready;
 use crate::report::Ready;
 use crate::services::{self, Configs, Drains, Services};
 
 /// How long the laptop backends may take to stop; what is acknowledged is on disk without it.
 const BACKENDS_END: Duration = Duration::from_secs(10);
 
+/// When `main` was entered.
+static BEGUN: OnceLock<Instant> = OnceLock::new();
+
+/// Starts the clock that `ready_ms` is read from. The first thing that the process does.
+pub(crate) fn begin() {
+    BEGUN.get_or_init(Instant::now);
+}
+
 /// The fleet, its backends running and its services built.
 pub(crate) struct Fleet {
     config: UpConfig,
     services: Services,
     laptop: Option<Laptop>,
-    begun: Instant,
 }
 
 impl App for Fleet {
@@ -45,7 +55,6 @@ impl App for Fleet {
     }
 
     async fn build(config: UpConfig, context: &Context) -> Result<Self, BuildError> {
-        let begun = Instant::now();
         let process = Environment::process().with("LISTEN_ADDR", config.listen_addr.to_string());
         let (laptop, environment) = match config.backends {
             BackendsName::Aws => (None, process),
@@ -57,32 +66,48 @@ impl App for Fleet {
         };
         let configs = Configs::read(&config, &environment).map_err(BuildError::Config)?;
         let services = Box::pin(Services::build(configs, context)).await?;
-        Ok(Self { config, services, laptop, begun })
+        Ok(Self { config, services, laptop })
     }
 
     async fn run(self, context: Context, drain: CancellationToken) -> Result<Ended, BuildError> {
-        let Self { config, services, laptop, begun } = self;
-        let key = match &laptop {
-            Some(laptop) => first_key::make(&laptop.database).await?,
-            None => None,
-        };
-        let ready = Ready {
-            config: &config,
-            admin: context.admin_addr().map(|addr| addr.to_string()).unwrap_or_default(),
-            laptop: laptop.as_ref(),
-            key: key.as_deref(),
-            took: begun.elapsed(),
-        };
-        crate::say(&if config.json { ready.json() } else { ready.text() });
+        let Self { config, services, laptop } = self;
         let drains = drains(&config, &context, &drain);
-        let ended = Box::pin(services.run(&context, &drains)).await;
+        let api = services.api_address();
+        let (ended, told) = tokio::join!(
+            Box::pin(services.run(&context, &drains)),
+            Box::pin(tell(&config, laptop.as_ref(), api, &context, &drains)),
+        );
         if let Some(laptop) = laptop
             && tokio::time::timeout(BACKENDS_END, laptop.stop()).await.is_err()
         {
             tracing::warn!("the backends did not stop in time; their data is safe");
         }
-        ended
+        told.and(ended)
     }
+}
+
+/// Says that the fleet is ready, as soon as it is; nothing when it is drained before.
+async fn tell(
+    config: &UpConfig,
+    laptop: Option<&Laptop>,
+    api: Option<SocketAddr>,
+    context: &Context,
+    drains: &Drains,
+) -> Result<(), BuildError> {
+    let ready = drains.api.run_until_cancelled(ready::wait(config, api, context)).await;
+    if ready.is_none() {
+        return Ok(());
+    }
+    let took = BEGUN.get().map(Instant::elapsed).unwrap_or_default();
+    // Made last: between its making and its printing nothing may take long.
+    let key = match laptop {
+        Some(laptop) => first_key::make(&laptop.database).await.inspect_err(|_| drains.stop())?,
+        None => None,
+    };
+    let admin = context.admin_addr().map(|addr| addr.to_string()).unwrap_or_default();
+    let ready = Ready { config, admin, laptop, key: key.as_deref(), took };
+    crate::say(&if config.json { ready.json() } else { ready.text() });
+    Ok(())
 }
 
 /// The order of the drain.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 /// A debug build on a busy machine; the goal for a warm release build is 3 s.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -62,17 +62,22 @@ impl Place {
     /// Started and ready.
     pub(crate) async fn start_with(&self, more: &[&str]) -> Fleet {
         let mut command = self.command();
-        command.arg("--json").args(more).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = tokio::time::timeout(START_LIMIT, lines.next_line()).await.unwrap().unwrap();
-        let line = line.expect("a line of JSON before the end");
-        Fleet {
-            child,
-            ready: serde_json::from_str(&line).unwrap(),
-            api: self.api,
-            admin: self.admin,
-        }
+        command.args(more);
+        self.spawn(command).ready().await
+    }
+
+    /// Started, and not waited for.
+    pub(crate) fn spawn(&self, mut command: Command) -> Starting {
+        let mut child = command.arg("--json").stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Starting { child, lines, api: self.api, admin: self.admin }
+    }
+
+    /// What its dependencies say on the admin port; `None` while nobody answers there.
+    pub(crate) async fn checks(&self) -> Option<Vec<Value>> {
+        let url = format!("http://127.0.0.1:{}/readyz", self.admin);
+        let answer: Value = reqwest::get(url).await.ok()?.json().await.ok()?;
+        answer["checks"].as_array().cloned()
     }
 
     /// Runs it to its end.
@@ -83,6 +88,30 @@ impl Place {
         let Output { status, stdout, stderr } = ended.unwrap();
         let told = [stdout, stderr].concat();
         (status.code().unwrap(), String::from_utf8(told).unwrap())
+    }
+}
+
+/// A fleet that has said nothing yet.
+pub(crate) struct Starting {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    api: u16,
+    admin: u16,
+}
+
+impl Starting {
+    /// Waits until it says that it is ready.
+    pub(crate) async fn ready(mut self) -> Fleet {
+        let line = tokio::time::timeout(START_LIMIT, self.lines.next_line()).await.unwrap();
+        let line = line.unwrap().expect("a line of JSON before the end");
+        let ready = serde_json::from_str(&line).unwrap();
+        Fleet { child: self.child, ready, api: self.api, admin: self.admin }
+    }
+
+    /// Whether it has said that it is ready.
+    pub(crate) fn has_spoken(&mut self) -> bool {
+        use futures_util::FutureExt;
+        self.lines.next_line().now_or_never().is_some()
     }
 }
 

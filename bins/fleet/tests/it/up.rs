@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use crate::process::{Place, variables};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_accepted_survives_sigkill_and_is_found_once() {
