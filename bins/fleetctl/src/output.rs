@@ -3,6 +3,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -52,6 +53,23 @@ impl Output {
         if !self.json {
             let _ = writeln!(io::stderr(), "{text}");
         }
+    }
+
+    /// How far a long command is, with its rate, and the time that is left where `total` steps are
+    /// known; drawn on a terminal only.
+    pub(crate) fn bar(&self, total: Option<u64>) -> ProgressBar {
+        let target =
+            if self.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(total, target);
+        let template = if total.is_some() {
+            "{bar:30} {percent:>3}%  {msg}  {per_sec}  ETA {eta}"
+        } else {
+            "{spinner}  {msg}  {per_sec}  {elapsed}"
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar
     }
 
     /// Why the command failed and what to do.

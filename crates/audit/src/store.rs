@@ -21,5 +21,5 @@ pub use read::{FeedPosition, backfill_after, feed_position, fetch_by_keys, fetch
 pub use reserve::{INGEST_KEY_HOURS, Reservation, Reserved, mark_published, reserve_ingest_key};
 pub use revise::append_revision;
 pub use revisions::{REVISIONS_READ_MAX, StoredRevision, revisions};
-pub use scan::{keys_between, months, times_stored};
+pub use scan::{keys_between, logs_estimated, months, times_stored};
 pub use tickets::{TICKETS_MAX, put_ticket, take_ticket};

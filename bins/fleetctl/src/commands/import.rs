@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use futures_util::StreamExt;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -136,7 +136,7 @@ impl Import {
         }
         let api = settings.api()?;
         api.bearer()?;
-        let bar = bar(source.total, output);
+        let bar = output.bar(source.total);
         let summary = self.send(source, state, &api, &bar).await;
         bar.finish_and_clear();
         let summary = summary?;
@@ -243,19 +243,4 @@ fn append(path: &Path) -> Result<File, Failure> {
         .append(true)
         .open(path)
         .map_err(|error| Failure::new(format!("{}: {error}", path.display())))
-}
-
-fn bar(total: Option<u64>, output: &Output) -> ProgressBar {
-    let target =
-        if output.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let bar = ProgressBar::with_draw_target(total, target);
-    let template = if total.is_some() {
-        "{bar:30} {percent:>3}%  {msg}  {per_sec}  ETA {eta}"
-    } else {
-        "{spinner}  {msg}  {per_sec}  {elapsed}"
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
 }

@@ -8,7 +8,7 @@ use audit::{projection, store};
 use clap::Args;
 use contracts::RetentionClass;
 use database::{Database, Role};
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use sinks::search::{Document, ItemError, Partition, Rebuild, Search, SearchConfig, SinkError};
 
@@ -63,10 +63,7 @@ impl Rebuilding {
             .collect();
         let question = format!("Rebuild {} partitions of search?", partitions.len());
         confirm(output, self.yes || partitions.is_empty(), &question)?;
-        let bar = ProgressBar::no_length();
-        if output.json {
-            bar.set_draw_target(ProgressDrawTarget::hidden());
-        }
+        let bar = output.bar(self.expected(&database).await?);
         let mut rows = Vec::new();
         for partition in partitions {
             bar.set_message(partition.to_string());
@@ -89,6 +86,15 @@ impl Rebuilding {
                 .hint("they are stored and not searchable; the worker's log names the reason"));
         }
         Ok(())
+    }
+}
+
+impl Rebuilding {
+    /// About how many logs there are to read, where PostgreSQL has an idea.
+    async fn expected(&self, database: &Database) -> Result<Option<u64>, Failure> {
+        let mut connection = database.pool().acquire().await?;
+        let logs = store::logs_estimated(&mut connection, self.class).await?;
+        Ok(Some(logs).filter(|logs| *logs > 0))
     }
 }
 
@@ -139,6 +145,9 @@ async fn fill(
         written += documents.len() as u64 - refused;
         erase_again(&mut connection, search, &documents).await?;
         bar.inc(documents.len() as u64);
+        if bar.length().is_some_and(|expected| expected < bar.position()) {
+            bar.set_length(bar.position());
+        }
         after = Some(last);
     }
 }

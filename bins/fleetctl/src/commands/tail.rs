@@ -16,10 +16,15 @@ use crate::failure::Failure;
 use crate::output::{Output, line};
 use crate::settings::Settings;
 
-/// Connections that may fail in a row before it gives up.
-const FAILURES_MAX: u32 = 10;
+/// Connections that may fail in a row before it gives up: some four minutes, for an API that is
+/// being replaced.
+const FAILURES_MAX: u32 = 30;
+/// The same before it has ever followed: the address is wrong, or nobody is there.
+const FAILURES_AT_FIRST_MAX: u32 = 5;
 /// Longest wait before the next try; the first is a tenth of a second, doubling.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+/// A connection is there within this, or it is tried anew.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// The server sends a heartbeat at least this often; silence beyond it is a dead connection.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Ids remembered to drop repeats.
@@ -50,6 +55,8 @@ struct Reader {
     ids: HashSet<String>,
     order: VecDeque<String>,
     left: Option<u64>,
+    /// Whether the server has ever told a cursor.
+    has_followed: bool,
 }
 
 /// Why a connection ended.
@@ -68,6 +75,7 @@ impl Tail {
             ids: HashSet::new(),
             order: VecDeque::new(),
             left: self.count,
+            has_followed: false,
         };
         let outcome = tokio::select! {
             outcome = self.follow(&api, &mut reader, output) => outcome,
@@ -92,8 +100,10 @@ impl Tail {
                 (failures, wait) = (0, Duration::from_millis(100));
             }
             failures += 1;
-            if failures > FAILURES_MAX {
-                return Err(Failure::unavailable(format!("the live tail broke off: {why}")));
+            let most = if reader.has_followed { FAILURES_MAX } else { FAILURES_AT_FIRST_MAX };
+            if failures > most {
+                return Err(Failure::unavailable(format!("the live tail broke off: {why}"))
+                    .hint("is ingest-api running, and is FLOTILLA_URL its address?"));
             }
             output.note(&format!("connection ended ({why}); going on from the cursor"));
             tokio::time::sleep(wait).await;
@@ -114,7 +124,10 @@ impl Tail {
         let bearer =
             api.bearer()?.parse().map_err(|_| Failure::config("FLOTILLA_API_KEY is no key"))?;
         request.headers_mut().insert("authorization", bearer);
-        let mut socket = match tokio_tungstenite::connect_async(request).await {
+        let connecting = tokio_tungstenite::connect_async(request);
+        let connected = tokio::time::timeout(CONNECT_LIMIT, connecting).await;
+        let Ok(connected) = connected else { return Ok(Ended::Broken("no answer".to_owned())) };
+        let mut socket = match connected {
             Ok((socket, _)) => socket,
             Err(Error::Http(answer)) if answer.status().is_client_error() => {
                 let body = answer.body().as_deref().unwrap_or_default().to_vec();
@@ -154,6 +167,7 @@ impl Reader {
         let Ok(frame) = serde_json::from_str::<Value>(text) else { return false };
         if let Some(cursor) = frame["cursor"].as_str() {
             self.cursor = Some(cursor.to_owned());
+            self.has_followed = true;
         }
         let log = &frame["log"];
         let fresh = log["id"].as_str().is_some_and(|id| self.is_new(id));
@@ -187,7 +201,7 @@ mod tests {
     #[test]
     fn repeats_are_dropped_and_every_cursor_is_kept() {
         let (ids, order) = (HashSet::new(), VecDeque::new());
-        let mut reader = Reader { cursor: None, ids, order, left: Some(2) };
+        let mut reader = Reader { cursor: None, ids, order, left: Some(2), has_followed: false };
         let output = Output::new(true);
         let log = |id: &str, cursor: &str| {
             format!(r#"{{"type":"log","cursor":"{cursor}","log":{{"id":"{id}"}}}}"#)

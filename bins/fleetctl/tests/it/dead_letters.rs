@@ -53,7 +53,7 @@ impl Rig {
     }
 }
 
-fn letter(at: usize, code: &str, tenant: &str) -> Outgoing {
+pub(crate) fn letter(at: usize, code: &str, tenant: &str) -> Outgoing {
     let letter = DeadLetter {
         flotilla_dead_letter: 1,
         queue: AUDIT_INDEX.name.into(),

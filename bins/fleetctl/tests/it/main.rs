@@ -4,5 +4,9 @@
 mod command;
 mod configuration;
 mod dead_letters;
+mod fleet;
+mod health;
 mod import;
+mod json;
 mod keys;
+mod reading;

@@ -2,7 +2,9 @@
 //! holds, and comparing what was accepted with what is stored. In pages, by key, so that it can take
 //! as long as it needs beside the running workers.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Datelike, NaiveTime, Utc};
 use contracts::{LogId, RetentionClass, Tenant};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
@@ -11,22 +13,63 @@ use super::read;
 use crate::model::LogKey;
 
 /// Every class that holds logs, with the months of `recorded_at` it holds them for, oldest first:
-/// `(class, first instant of the month)`. Reads the whole table once.
+/// `(class, first instant of the month)`. The months come from the partitions' bounds, and each
+/// partition is asked for one row at most, so the work grows with the partitions and not the logs.
 pub async fn months(
     connection: &mut PgConnection,
 ) -> Result<Vec<(RetentionClass, DateTime<Utc>)>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT DISTINCT retention_class, date_trunc('month', recorded_at, 'UTC') AS month
-           FROM logs ORDER BY 2, 1",
+    let partitions: Vec<(String, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
+        "SELECT class, starts_at, ends_at FROM log_partitions ORDER BY starts_at, class",
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    let month = |row: &sqlx::postgres::PgRow| {
-        let class: &str = row.try_get(0)?;
-        let class = class.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        Ok((class, row.try_get(1)?))
-    };
-    rows.iter().map(month).collect()
+    let mut months = BTreeSet::new();
+    for (class, from, to) in partitions {
+        let month: DateTime<Utc> =
+            from.with_day(1).and_then(|day| day.with_time(NaiveTime::MIN).single()).unwrap_or(from);
+        let class: RetentionClass =
+            class.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        if !months.contains(&(month, class)) && has_logs(connection, class, from, to).await? {
+            months.insert((month, class));
+        }
+    }
+    Ok(months.into_iter().map(|(month, class)| (class, month)).collect())
+}
+
+/// Whether the class has a log in that time; the bounds lead to one partition.
+async fn has_logs(
+    connection: &mut PgConnection,
+    class: RetentionClass,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM logs
+          WHERE retention_class = $1 AND recorded_at >= $2 AND recorded_at < $3)",
+    )
+    .bind(class.as_str())
+    .bind(from)
+    .bind(to)
+    .fetch_one(connection)
+    .await
+}
+
+/// About how many logs there are, of one class or of all, by PostgreSQL's own statistics: for a
+/// progress bar, never for a decision. Partitions that were not looked at yet count as empty.
+pub async fn logs_estimated(
+    connection: &mut PgConnection,
+    class: Option<RetentionClass>,
+) -> Result<u64, sqlx::Error> {
+    let logs: i64 = sqlx::query_scalar(
+        "SELECT coalesce(sum(greatest(of.reltuples, 0)), 0)::bigint
+           FROM log_partitions JOIN pg_class of
+             ON of.oid = to_regclass('public.' || quote_ident(partition))
+          WHERE $1::text IS NULL OR class = $1",
+    )
+    .bind(class.map(RetentionClass::as_str))
+    .fetch_one(connection)
+    .await?;
+    Ok(u64::try_from(logs).unwrap_or(0))
 }
 
 /// Up to `limit` keys of a class with `from <= recorded_at < to`, in the order of the primary key,

@@ -44,9 +44,10 @@ impl List {
         }
         if rows.is_empty() {
             output.note("no dead letters");
-        } else if self.by_cause {
+        }
+        if self.by_cause {
             print_causes(&rows, output);
-        } else {
+        } else if !rows.is_empty() {
             print(&rows, output);
         }
         if rows.len() == self.limit as usize {

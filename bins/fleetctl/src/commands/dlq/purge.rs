@@ -45,7 +45,8 @@ impl Purge {
         let limit = self.limit as usize;
         let rows = list::matching(settings, self.queue, &self.select, limit).await?;
         if rows.is_empty() {
-            output.note("no dead letter fits: nothing to delete");
+            let none = || "no dead letter fits: nothing to delete".to_owned();
+            output.value(&serde_json::json!({ "deleted": 0 }), none);
             return Ok(());
         }
         if self.dry_run || !self.yes {

@@ -53,6 +53,9 @@ pub(crate) struct Redrive {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
+    /// How long a message is kept from others at a time; no option.
+    #[arg(skip = super::sweep::LEASE)]
+    pub(super) lease: Duration,
 }
 
 /// What a redrive did.
@@ -78,7 +81,7 @@ impl Redrive {
         let limit = self.limit as usize;
         let rows = list::matching(settings, self.queue, &self.select, limit).await?;
         if rows.is_empty() {
-            output.note("no dead letter fits: nothing to send");
+            output.value(&Done::default(), || "no dead letter fits: nothing to send".to_owned());
             return Ok(());
         }
         if mended.is_some() && rows.len() != 1 {
@@ -126,7 +129,7 @@ impl Redrive {
         shown: &Select,
         mended: Option<&str>,
     ) -> Result<Done, Failure> {
-        let mut sweep = Sweep::new(&*queue.dead_letters, self.queue, shown);
+        let mut sweep = Sweep::with_lease(&*queue.dead_letters, self.queue, shown, self.lease);
         let mut done = Done::default();
         let outcome = loop {
             let letters = match sweep.next(shown.id.len() - done.sent.min(shown.id.len())).await {
@@ -140,7 +143,7 @@ impl Redrive {
             }
             sweep.keep(letters.iter().filter(|letter| done.has_failed(letter)));
             let pause = Duration::from_secs(letters.len() as u64) / self.rate;
-            tokio::time::sleep(pause).await;
+            sweep.pause(pause).await;
         };
         sweep.finish().await;
         outcome.map(|()| done)

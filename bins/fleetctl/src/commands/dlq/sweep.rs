@@ -1,20 +1,23 @@
 //! One pass over a dead-letter queue: every message is received under a lease; those that are meant are
-//! handed over once, the others are given back at the end. It never calls itself done because of
-//! messages that it has seen: on a long pass their leases end, and unseen ones are behind them.
+//! handed over once, the others are held, their leases extended while the pass lasts, and given back
+//! at its end. It never calls itself done because of messages that it has seen: a lease may end all
+//! the same, and unseen ones are behind them.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use contracts::QueueSpec;
 use queue_core::driver::{BATCH_ENTRIES_MAX, ReceiveRequest};
-use queue_core::{Clock, Driver, SystemClock};
+use queue_core::{Clock, Driver, EntryError, SystemClock};
+use tokio::time::Instant;
 
 use super::letter::Letter;
 use super::select::Select;
 use crate::failure::Failure;
 
-/// How long a pass may keep a message from others. What a crash leaves behind is back after this.
-const LEASE: Duration = Duration::from_secs(120);
+/// How long a pass may keep a message from others without saying so again. What a crash leaves behind
+/// is back after this.
+pub(super) const LEASE: Duration = Duration::from_secs(120);
 /// Waits this long for one more message: a short poll asks only some of the servers.
 const WAIT: Duration = Duration::from_secs(1);
 /// Times that every message may be met again, on average, before the pass ends without an empty
@@ -26,9 +29,17 @@ pub(super) struct Sweep<'a> {
     dead_letters: &'a dyn Driver,
     spec: &'static QueueSpec,
     select: &'a Select,
+    lease: Duration,
     seen: HashSet<String>,
-    /// Receipts to be given back, by message: only the latest one is good.
-    held: HashMap<String, String>,
+    /// What is to be given back, by message: only the latest receipt is good.
+    held: HashMap<String, Held>,
+}
+
+/// A message that is kept from others until the end of the pass.
+struct Held {
+    receipt: String,
+    /// Half of its lease is over then; it is extended.
+    renew_at: Instant,
 }
 
 impl<'a> Sweep<'a> {
@@ -37,7 +48,17 @@ impl<'a> Sweep<'a> {
         spec: &'static QueueSpec,
         select: &'a Select,
     ) -> Self {
-        Self { dead_letters, spec, select, seen: HashSet::new(), held: HashMap::new() }
+        Self::with_lease(dead_letters, spec, select, LEASE)
+    }
+
+    pub(super) fn with_lease(
+        dead_letters: &'a dyn Driver,
+        spec: &'static QueueSpec,
+        select: &'a Select,
+        lease: Duration,
+    ) -> Self {
+        let (seen, held) = (HashSet::new(), HashMap::new());
+        Self { dead_letters, spec, select, lease, seen, held }
     }
 
     /// The next letters that are meant, `max` and ten at most; `None` when the pass is over: nothing
@@ -49,7 +70,8 @@ impl<'a> Sweep<'a> {
         }
         let mut again = 0;
         loop {
-            let request = ReceiveRequest { max, wait: WAIT, lease: LEASE };
+            self.renew().await;
+            let request = ReceiveRequest { max, wait: WAIT, lease: self.lease };
             let batch = self.dead_letters.receive(request).await;
             let batch = batch.map_err(|error| Failure::sqs(&error))?;
             if batch.is_empty() {
@@ -85,12 +107,62 @@ impl<'a> Sweep<'a> {
 
     fn hold(&mut self, letter: &Letter) {
         let received = &letter.received;
-        self.held.insert(received.message_id.clone(), received.receipt.clone());
+        let held =
+            Held { receipt: received.receipt.clone(), renew_at: Instant::now() + self.lease / 2 };
+        self.held.insert(received.message_id.clone(), held);
+    }
+
+    /// Waits, with what is held still held afterwards.
+    pub(super) async fn pause(&mut self, pause: Duration) {
+        let end = Instant::now() + pause;
+        loop {
+            let due = self.held.values().map(|held| held.renew_at).min();
+            tokio::time::sleep_until(due.map_or(end, |due| due.min(end))).await;
+            if Instant::now() >= end {
+                return;
+            }
+            self.renew().await;
+        }
+    }
+
+    /// Extends the leases of which half is over. A lease that is lost (SQS ends them 12 hours after
+    /// the receive) is let go: its message comes again and is seen to be known.
+    async fn renew(&mut self) {
+        let now = Instant::now();
+        let mut due: Vec<(String, String)> = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.renew_at <= now)
+            .map(|(message, held)| (message.clone(), held.receipt.clone()))
+            .collect();
+        due.sort();
+        for batch in due.chunks(BATCH_ENTRIES_MAX) {
+            let entries: Vec<_> =
+                batch.iter().map(|(_, receipt)| (receipt.clone(), self.lease)).collect();
+            let called = self.dead_letters.extend(&entries).await;
+            let results = called.unwrap_or_else(|error| {
+                vec![Err(EntryError::Transient(error.to_string())); batch.len()]
+            });
+            for ((message, _), result) in batch.iter().zip(results) {
+                let again = match result {
+                    Ok(()) => self.lease / 2,
+                    Err(EntryError::Transient(_)) => self.lease / 8,
+                    Err(EntryError::LeaseLost(_) | EntryError::Refused(_)) => {
+                        self.held.remove(message);
+                        continue;
+                    }
+                };
+                if let Some(held) = self.held.get_mut(message) {
+                    held.renew_at = Instant::now() + again;
+                }
+            }
+        }
     }
 
     /// Gives back what was not meant. What cannot be given back now comes back with its lease's end.
     pub(super) async fn finish(self) {
-        let held: Vec<_> = self.held.into_values().map(|held| (held, Duration::ZERO)).collect();
+        let held: Vec<_> =
+            self.held.into_values().map(|held| (held.receipt, Duration::ZERO)).collect();
         for entries in held.chunks(BATCH_ENTRIES_MAX) {
             drop(self.dead_letters.extend(entries).await);
         }

@@ -1,0 +1,167 @@
+//! `--json` of every command: each line parses, and its keys are these. A program reads them: a key
+//! may come, none may go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contracts::catalogue::AUDIT_INDEX;
+use serde_json::{Value, json};
+
+use crate::command::fleetctl;
+use crate::dead_letters::letter;
+use crate::fleet::{Fleet, TENANT, Typed};
+
+const RECORD: &str = "id tenant recorded_at class source event";
+const KEY: &str = "key_id tenant env scopes name created_at expires_at revoked_at last_used_at";
+const LETTER: &str = "id queue code reason fingerprint type tenant failures first_seen rejected_at \
+                      parent";
+const SEEN: &str = "events bytes already_done first";
+
+/// The commands that the help names, groups resolved.
+async fn commands() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![String::new()];
+    while let Some(path) = open.pop() {
+        let words: Vec<&str> = path.split_whitespace().chain(["--help"]).collect();
+        let help = fleetctl(&[], &words).await.ok().out;
+        let names = help
+            .lines()
+            .skip_while(|line| !line.starts_with("Commands:"))
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|name| *name != "help");
+        let below: Vec<String> = names.map(|name| format!("{path} {name}").trim().into()).collect();
+        // `search` searches, and has a command below it.
+        if below.is_empty() || path == "search" {
+            found.insert(path);
+        }
+        open.extend(below);
+    }
+    found
+}
+
+/// Types it and notes the keys of every line.
+struct Table<'a> {
+    fleet: &'a Fleet,
+    typed: BTreeMap<String, Vec<Value>>,
+}
+
+impl Table<'_> {
+    /// `name` and `more` are typed; every line must have the keys.
+    async fn says(&mut self, name: &str, more: &[&str], keys: &str) -> Value {
+        let words: Vec<&str> =
+            name.split(' ').chain(more.iter().copied()).chain(["--json"]).collect();
+        let said = self.fleet.type_in(&words).await.ok();
+        self.note(name, said.lines(), keys)
+    }
+
+    fn note(&mut self, name: &str, lines: Vec<Value>, keys: &str) -> Value {
+        assert!(!lines.is_empty(), "{name} says nothing");
+        for line in &lines {
+            let line = line.as_object().unwrap_or_else(|| panic!("{name}: {line} is no object"));
+            let missing: Vec<&str> =
+                keys.split_whitespace().filter(|key| !line.contains_key(*key)).collect();
+            assert!(missing.is_empty(), "{name}: {missing:?} is not in {line:?}");
+        }
+        let first = lines[0].clone();
+        self.typed.insert(name.to_owned(), lines);
+        first
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_says_json_with_the_keys_that_programs_know() {
+    let fleet = Fleet::start().await;
+    let id = fleet.post("door.opened").await;
+    fleet.found("door.opened", 1).await;
+    let dead = fleet.sqs.queue(AUDIT_INDEX.dlq);
+    let letters = [letter(1, "message-malformed", TENANT), letter(2, "message-loop", TENANT)];
+    assert!(dead.send(&letters).await.unwrap().iter().all(Result::is_ok));
+    let mut table = Table { fleet: &fleet, typed: BTreeMap::new() };
+
+    table.says("doctor", &[], "what ok found hint").await;
+    table.says("migrate", &[], "schema applied partitions_made").await;
+    table.says("healthcheck", &["--admin", &fleet.admin], "url healthy").await;
+    table.says("tenants create", &["umbrella"], "id default_class sandbox state created_at").await;
+    table.says("tenants list", &[], "id default_class sandbox state created_at").await;
+    let create = ["--tenant", "umbrella", "--all-scopes"];
+    let made = table.says("keys create", &create, "key key_id tenant scopes expires_at").await;
+    table.says("keys list", &[], KEY).await;
+    table.says("keys revoke", &[made["key_id"].as_str().unwrap()], KEY).await;
+    table.says("search", &["opened"], &format!("{RECORD} revision tags")).await;
+    table.says("search rebuild", &["--yes"], "partition logs rejected now dropped").await;
+    let ids = fleet.file("ids", &id);
+    let sets = "accepted stored searchable not_stored stored_twice not_searchable found_twice \
+                examples";
+    table.says("reconcile", &["--tenant", TENANT, &ids], sets).await;
+    let depths = "queue worker waiting in_flight delayed oldest_age_secs dead_letters";
+    table.says("queues", &[], depths).await;
+    dlq(&mut table).await;
+    imports(&mut table).await;
+    tail(&mut table).await;
+
+    let typed: BTreeSet<String> = table.typed.into_keys().collect();
+    // A script for a shell is no JSON.
+    let told = commands().await.into_iter().filter(|name| name != "completions").collect();
+    assert_eq!(typed, told, "each command of the help stands in this table");
+}
+
+async fn dlq(table: &mut Table<'_>) {
+    let row = table.says("dlq list", &[], LETTER).await;
+    table.says("dlq list", &["audit-index", "--code", "message-loop"], LETTER).await;
+    let id = row["id"].as_str().unwrap();
+    table.says("dlq show", &["audit-index", id], "summary letter").await;
+    let sent = "sent not_deleted failed";
+    table.says("dlq redrive", &["audit-index", "--code", "nothing-like-it", "--yes"], sent).await;
+    table.says("dlq redrive", &["audit-index", "--code", "message-loop", "--yes"], sent).await;
+    table
+        .says("dlq purge", &["audit-index", "--code", "nothing-like-it", "--yes"], "deleted")
+        .await;
+    table.says("dlq purge", &["audit-index", "--all", "--yes"], "deleted").await;
+    let causes = table.fleet.type_in(&["dlq", "list", "--by-cause", "--json"]).await.ok().lines();
+    assert!(causes[0].is_array(), "{causes:?}");
+}
+
+async fn imports(table: &mut Table<'_>) {
+    let fleet = table.fleet;
+    let event = json!({ "actor": { "type": "user", "id": "ana" }, "action": "door.closed" });
+    let events = fleet.file("events.ndjson", &format!("{event}\n"));
+    table.says("import ndjson", &[&events, "--dry-run"], SEEN).await;
+    table.says("import ndjson", &[&events], "events accepted rejected skipped reasons").await;
+    let record = json!({ "eventTime": "2026-11-01T10:00:00Z", "eventName": "PutObject",
+                         "eventSource": "s3.amazonaws.com" });
+    let trail = fleet.file("trail.json", &json!({ "Records": [record] }).to_string());
+    table.says("import cloudtrail", &[&trail, "--dry-run"], SEEN).await;
+    let log = fleet.file("dpkg.log", "2026-11-21 11:30:05 install redis:amd64 <none> 5:7.0\n");
+    table.says("import packages", &[&log, "--dry-run"], SEEN).await;
+    let tree = fleet.folder.path().join("tree");
+    let tree = tree.to_str().unwrap();
+    for words in [
+        vec!["init", "--quiet", tree],
+        vec!["-C", tree, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet"],
+    ] {
+        let mut git = std::process::Command::new("git");
+        git.args(&words);
+        if words[0] == "-C" {
+            git.args(["--allow-empty", "--message", "first"]);
+        }
+        assert!(git.status().unwrap().success(), "git {words:?}");
+    }
+    table.says("import git", &[tree, "--dry-run"], SEEN).await;
+}
+
+async fn tail(table: &mut Table<'_>) {
+    let words = ["tail", "--json", "--count", "1"];
+    let mut tail = Typed::start(&table.fleet.variables, &words);
+    let line = loop {
+        // It says nothing of when it begins to follow.
+        table.fleet.post("door.opened").await;
+        let soon = std::time::Duration::from_millis(200);
+        if let Ok(line) = tokio::time::timeout(soon, tail.line()).await {
+            break line.unwrap();
+        }
+    };
+    assert_eq!(tail.ended().await, Some(0));
+    table.note("tail", vec![serde_json::from_str(&line).unwrap()], RECORD);
+}
