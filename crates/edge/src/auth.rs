@@ -1,11 +1,12 @@
 //! Checks API keys. What a key may do is cached for 30 s, so that a request costs no query; while
 //! PostgreSQL is down what was known stays usable for 10 minutes; a revocation that is announced
-//! takes effect at once and for ever.
+//! takes effect at once.
 //!
 //! What can still go wrong: a revocation that is not announced (Redis down) takes up to
 //! [`FRESH`] to be seen, and up to [`USABLE`] when PostgreSQL is down as well.
 
 mod cache;
+mod revoked;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use crate::key::PresentedKey;
 use crate::principal::{Principal, Scope};
 use crate::problem::Problem;
 use cache::{Cache, Seen};
+use revoked::Revoked;
 
 /// How long what is known of a key is used without asking again.
 pub const FRESH: Duration = Duration::from_secs(30);
@@ -78,8 +80,7 @@ pub struct Authenticator {
     store: Arc<dyn KeyStore>,
     clock: Arc<dyn Clock>,
     cache: Mutex<Cache>,
-    /// Revoked by announcement. Keys are never un-revoked, and there are few.
-    revoked: Mutex<HashSet<String>>,
+    revoked: Mutex<Revoked>,
     touched: Mutex<HashSet<Arc<str>>>,
     lookups: tokio::sync::Semaphore,
     outage_until: Mutex<Option<Instant>>,
@@ -133,7 +134,11 @@ impl Authenticator {
 
     /// A key was revoked: from now on it is refused.
     pub fn revoke(&self, key_id: &str) {
-        locked(&self.revoked).insert(key_id.to_owned());
+        let now = Instant::now();
+        if !locked(&self.revoked).insert(key_id, now) {
+            tracing::warn!("too many keys were revoked at once: every key is looked up again");
+            locked(&self.cache).void(now);
+        }
     }
 
     /// Announcements may have been missed: every key is asked for again before it is believed.
@@ -141,10 +146,11 @@ impl Authenticator {
         locked(&self.cache).distrust(Instant::now());
     }
 
-    /// Writes the last use of keys until its future is dropped.
+    /// Writes the last use of keys, and forgets old revocations, until its future is dropped.
     pub async fn run(&self) {
         loop {
             tokio::time::sleep(TOUCH_EVERY).await;
+            locked(&self.revoked).age(Instant::now());
             self.flush_touched().await;
         }
     }
@@ -216,8 +222,8 @@ impl Authenticator {
         let error = match answer {
             Ok(Ok(found)) => {
                 let known = found.map(|found| Arc::new(Known::new(found)));
-                locked(&self.cache).put(key_id, known.clone(), asked_at);
-                return Ok(known);
+                let kept = locked(&self.cache).put(key_id, known.clone(), asked_at);
+                return if kept { Ok(known) } else { Err(unavailable()) };
             }
             Ok(Err(error)) => error,
             Err(_) => format!("no answer within {} s", LOOKUP_TIMEOUT.as_secs()),

@@ -31,10 +31,18 @@ pub struct EdgeConfig {
           value_parser = clap::value_parser!(u64).range(1_024..=65_536))]
     pub header_bytes_max: u64,
 
-    /// Milliseconds in which the headers must arrive, 100 to 60000
+    /// Milliseconds in which the headers must arrive, from their first byte, 100 to 60000
     #[arg(long, env = "HEADER_READ_TIMEOUT_MS", default_value_t = 10_000,
           value_parser = clap::value_parser!(u64).range(100..=60_000))]
     pub header_read_timeout_ms: u64,
+
+    /// Milliseconds that an idle connection is kept, 100 to 3600000
+    ///
+    /// Longer than the load balancer in front keeps its own (60 s for an ALB), or it sends requests
+    /// on connections that are just being closed and answers them 502. Example: `75000`
+    #[arg(long, env = "KEEP_ALIVE_TIMEOUT_MS", default_value_t = 75_000,
+          value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
+    pub keep_alive_timeout_ms: u64,
 
     /// Milliseconds in which the body must arrive, 100 to 600000
     #[arg(long, env = "BODY_READ_TIMEOUT_MS", default_value_t = 30_000,
@@ -88,6 +96,7 @@ impl EdgeConfig {
         ServerLimits {
             connections_max: self.connections_max as usize,
             header_read_timeout: Duration::from_millis(self.header_read_timeout_ms),
+            keep_alive_timeout: Duration::from_millis(self.keep_alive_timeout_ms),
             write_stall_timeout: Duration::from_millis(self.write_stall_timeout_ms),
         }
     }

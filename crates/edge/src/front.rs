@@ -243,3 +243,6 @@ impl Access<'_> {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,13 @@
-//! The listener: HTTP/1.1 connections with bounds on their number, on how slowly headers may come
-//! and how long an answer may stand still, and a drain that finishes what was begun.
+//! The listener: HTTP/1.1 connections with bounds on their number, on how slowly headers may come,
+//! how long a connection may be idle and an answer stand still, and a drain that finishes what was
+//! begun.
 //! TLS ends at the load balancer.
 
+mod pace;
 mod stall;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,13 +16,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use pace::{Answer, Overdue, Pace, Watch};
 use stall::StallGuard;
 
 /// The parser's own ceiling; the configured one, which answers with a problem document, lies below.
@@ -32,8 +39,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct ServerLimits {
     /// Connections at most.
     pub connections_max: usize,
-    /// In which a request's headers must arrive; also how long an idle connection is kept.
+    /// In which a request's headers must arrive, from their first byte; a new connection's from its
+    /// acceptance.
     pub header_read_timeout: Duration,
+    /// How long a connection is kept between two requests.
+    pub keep_alive_timeout: Duration,
     /// How long an answer may make no progress.
     pub write_stall_timeout: Duration,
 }
@@ -57,6 +67,9 @@ pub async fn serve(
     let mut report = ServeReport::default();
     while let Some((stream, peer, permit)) = next(&listener, &permits, &drain).await {
         report.connections += 1;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "nodelay not set");
+        }
         let connection = connection(stream, peer, router.clone(), limits, drain.clone());
         tasks.spawn(async move {
             connection.await;
@@ -95,35 +108,46 @@ async fn next(
     }
 }
 
-async fn connection(
-    stream: TcpStream,
+async fn connection<S>(
+    stream: S,
     peer: SocketAddr,
     router: Router,
     limits: ServerLimits,
     drain: CancellationToken,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "nodelay not set");
-    }
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let pace = Pace::new();
+    let mut watch =
+        Watch::new(Arc::clone(&pace), limits.header_read_timeout, limits.keep_alive_timeout);
+    let io = StallGuard::new(stream, Arc::clone(&pace), limits.write_stall_timeout);
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let turn = pace.begin();
         let mut request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request)
+        let answer = router.clone().oneshot(request);
+        async move { answer.await.map(|answer| answer.map(|body| Answer::new(body, turn))) }
     });
-    let io = TokioIo::new(StallGuard::new(stream, limits.write_stall_timeout));
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read_timeout)
+        .header_read_timeout(None)
         .max_buf_size(PARSER_HEADER_BYTES_MAX)
         .max_headers(HEADER_LINES_MAX)
-        .serve_connection(io, service)
+        .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut draining = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => break ended,
+            overdue = watch.overdue() => match overdue {
+                Overdue::Head => return tracing::debug!(%peer, "the head of a request was too slow"),
+                Overdue::Idle => connection.as_mut().graceful_shutdown(),
+            },
+            () = drain.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
     if let Err(error) = ended {

@@ -20,6 +20,7 @@ struct Entry {
 pub(super) struct Cache {
     entries: HashMap<String, Entry>,
     distrusted_at: Option<Instant>,
+    void_at: Option<Instant>,
 }
 
 /// What the cache says of an id.
@@ -47,7 +48,12 @@ impl Cache {
     }
 
     /// `at` is when the question was asked, so that an answer is never younger than what it tells.
-    pub(super) fn put(&mut self, key_id: &str, known: Option<Arc<Known>>, at: Instant) {
+    /// `false`: the answer is void.
+    #[must_use]
+    pub(super) fn put(&mut self, key_id: &str, known: Option<Arc<Known>>, at: Instant) -> bool {
+        if self.void_at.is_some_and(|void| at <= void) {
+            return false;
+        }
         if self.entries.len() >= ENTRIES_MAX && !self.entries.contains_key(key_id) {
             self.entries.retain(|_, entry| entry.known.is_some());
             if self.entries.len() >= ENTRIES_MAX {
@@ -55,6 +61,13 @@ impl Cache {
             }
         }
         self.entries.insert(key_id.to_owned(), Entry { known, at });
+        true
+    }
+
+    /// Nothing that was asked for until now is used again, not even in an outage.
+    pub(super) fn void(&mut self, now: Instant) {
+        self.entries.clear();
+        self.void_at = Some(now);
     }
 
     pub(super) fn distrust(&mut self, now: Instant) {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use contracts::RetentionClass;
 use database::api_keys::ApiKey;
 
+use super::revoked::REVOKED_MAX;
 use super::*;
 use crate::key::{GeneratedKey, generate};
 
@@ -14,6 +15,7 @@ struct Double {
     keys: Mutex<HashMap<String, FoundKey>>,
     down: AtomicBool,
     hangs: AtomicBool,
+    slow: AtomicBool,
     asked: AtomicUsize,
     touched: Mutex<Vec<String>>,
 }
@@ -24,6 +26,9 @@ impl KeyStore for Double {
         self.asked.fetch_add(1, Ordering::SeqCst);
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
+        }
+        if self.slow.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         if self.down.load(Ordering::SeqCst) {
             return Err("connection refused".into());
@@ -166,6 +171,62 @@ async fn an_announced_revocation_takes_effect_at_once_and_stays() {
     tokio::time::advance(FRESH).await;
     assert!(refusal(&authenticator, &key.text).await.1.contains("revoked"));
     assert!(authenticator.recheck(&key.key_id).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_announced_revocation_is_forgotten_when_no_answer_can_be_older() {
+    let (store, authenticator, key) = setup();
+    try_key(&authenticator, &key.text).await.unwrap();
+    authenticator.revoke(&key.key_id);
+    store.down.store(true, Ordering::SeqCst);
+    tokio::time::advance(USABLE).await;
+    locked(&authenticator.revoked).age(Instant::now());
+    assert_eq!(locked(&authenticator.revoked).len(), 1, "not a moment before");
+    refusal(&authenticator, &key.text).await;
+    let writing = tokio::time::timeout(2 * TOUCH_EVERY, authenticator.run());
+    assert!(writing.await.is_err());
+    assert_eq!(locked(&authenticator.revoked).len(), 0);
+    assert_eq!(refusal(&authenticator, &key.text).await.0, 503, "nothing older is used");
+    store.down.store(false, Ordering::SeqCst);
+    store.change(&key, |found| found.key.revoked_at = Some(Noon.now()));
+    tokio::time::advance(OUTAGE_PAUSE).await;
+    assert!(refusal(&authenticator, &key.text).await.1.contains("revoked"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_revocations_than_can_be_remembered_make_every_answer_void() {
+    let (store, authenticator, key) = setup();
+    try_key(&authenticator, &key.text).await.unwrap();
+    authenticator.revoke(&key.key_id);
+    for n in 1..REVOKED_MAX {
+        authenticator.revoke(&format!("k{n}"));
+    }
+    assert_eq!(locked(&authenticator.revoked).len(), REVOKED_MAX);
+    assert!(refusal(&authenticator, &key.text).await.1.contains("revoked"));
+    authenticator.revoke("one-more");
+    assert_eq!(locked(&authenticator.revoked).len(), 0);
+    store.down.store(true, Ordering::SeqCst);
+    assert_eq!(refusal(&authenticator, &key.text).await.0, 503);
+    store.down.store(false, Ordering::SeqCst);
+    tokio::time::advance(OUTAGE_PAUSE).await;
+    store.change(&key, |found| found.key.revoked_at = Some(Noon.now()));
+    assert_eq!(refusal(&authenticator, &key.text).await.0, 401);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_on_its_way_when_all_became_void_is_not_used() {
+    let (store, authenticator, key) = setup();
+    store.slow.store(true, Ordering::SeqCst);
+    let overflow = async {
+        tokio::task::yield_now().await;
+        assert_eq!(store.asked(), 1);
+        for n in 0..=REVOKED_MAX {
+            authenticator.revoke(&format!("k{n}"));
+        }
+    };
+    let (answer, ()) = tokio::join!(refusal(&authenticator, &key.text), overflow);
+    assert_eq!(answer.0, 503);
+    try_key(&authenticator, &key.text).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,26 +1,32 @@
 //! A stream whose writes must make progress: a client that stops reading loses its connection
-//! instead of holding it, and what stands behind it, for ever.
+//! instead of holding it, and what stands behind it, for ever. What it reads is told to the
+//! connection's [`Pace`], which limits the other direction.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::pace::Pace;
+
 /// See the module.
 pub(super) struct StallGuard<T> {
     inner: T,
+    pace: Arc<Pace>,
     limit: Duration,
     deadline: Pin<Box<Sleep>>,
     stalled: bool,
 }
 
 impl<T> StallGuard<T> {
-    pub(super) fn new(inner: T, limit: Duration) -> Self {
-        Self { inner, limit, deadline: Box::pin(tokio::time::sleep(limit)), stalled: false }
+    pub(super) fn new(inner: T, pace: Arc<Pace>, limit: Duration) -> Self {
+        let deadline = Box::pin(tokio::time::sleep(limit));
+        Self { inner, pace, limit, deadline, stalled: false }
     }
 
     fn check<R>(
@@ -48,7 +54,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for StallGuard<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.pace.received();
+        }
+        read
     }
 }
 
@@ -93,7 +104,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_stops_is_cut_and_a_slow_one_is_not() {
         let (near, mut far) = tokio::io::duplex(4);
-        let mut guard = StallGuard::new(near, Duration::from_secs(5));
+        let mut guard = StallGuard::new(near, Pace::new(), Duration::from_secs(5));
         let started = Instant::now();
         let error = guard.write_all(b"123456").await.unwrap_err();
         assert_eq!((error.kind(), started.elapsed().as_secs()), (io::ErrorKind::TimedOut, 5));
