@@ -27,7 +27,8 @@ check: ## formatting, lints, dependencies, tidiness, unit tests
 	cargo test --workspace --lib --bins
 
 bench: ## throughput and latency beside bare baselines
-	cargo build --release --workspace --bins
+	cargo xtask parts
+	cargo build --release --package ingest-api --package index-worker --package scheduler --package fleet --package sqs-local
 	cargo run --release --manifest-path bench/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}"
 
 gen: ## rewrites what is derived from the catalogue, the error registry and the options

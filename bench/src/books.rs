@@ -3,8 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::Serialize;
+
 /// What was accepted against what arrived.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Books {
+    /// Accepted.
+    pub accepted: usize,
     /// Accepted and never seen.
     pub lost: usize,
     /// Seen more than once, counted once per surplus.
@@ -22,15 +27,46 @@ impl Books {
             *counts.entry(*id).or_default() += 1;
         }
         Self {
+            accepted: accepted.len(),
             lost: accepted.iter().filter(|id| !counts.contains_key(id)).count(),
             duplicated: counts.values().map(|count| count - 1).sum(),
             foreign: counts.keys().filter(|id| !accepted.contains(id)).count(),
         }
     }
-}
 
-impl std::fmt::Display for Books {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "lost {} duplicated {} foreign {}", self.lost, self.duplicated, self.foreign)
+    /// With those of another round.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted + other.accepted,
+            lost: self.lost + other.lost,
+            duplicated: self.duplicated + other.duplicated,
+            foreign: self.foreign + other.foreign,
+        }
+    }
+
+    /// The same ids looked for in a second place: the worse of both.
+    #[must_use]
+    pub fn worse(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted.max(other.accepted),
+            lost: self.lost.max(other.lost),
+            duplicated: self.duplicated.max(other.duplicated),
+            foreign: self.foreign.max(other.foreign),
+        }
+    }
+
+    /// Whether everything arrived, once, and nothing else.
+    pub fn balance(self) -> bool {
+        self.lost + self.duplicated + self.foreign == 0
+    }
+
+    /// The two columns of the table.
+    pub fn columns(self) -> (String, String) {
+        let foreign = match self.foreign {
+            0 => String::new(),
+            foreign => format!(", {foreign} never accepted"),
+        };
+        (format!("{} of {}", self.lost, self.accepted), format!("{}{foreign}", self.duplicated))
     }
 }

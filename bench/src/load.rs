@@ -2,16 +2,27 @@
 //! bytes, answers read only as far as needed. It measures latency from the planned start of a
 //! request when a rate is given, so a stalled server cannot hide its stall.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedSender;
 
-/// Makes the bytes of the n-th request of a connection.
-pub type Requests = Arc<dyn Fn(usize, u64) -> Vec<u8> + Send + Sync>;
+/// The bytes of the n-th request of a connection.
+pub type Requests = Arc<dyn Fn(usize, u64) -> Bytes + Send + Sync>;
+
+/// A success as soon as it is there.
+pub struct Answer {
+    /// When its request was to start.
+    pub planned: Instant,
+    /// Its body.
+    pub body: Vec<u8>,
+}
 
 /// One load.
 #[derive(Clone)]
@@ -26,17 +37,18 @@ pub struct Load {
     pub rate: Option<f64>,
     /// What is sent.
     pub requests: Requests,
-    /// The only status that counts as a success.
-    pub status: u16,
+    /// Gets every success at once, where somebody follows them.
+    pub answers: Option<UnboundedSender<Answer>>,
 }
+
+/// The only status that counts as a success.
+const SUCCESS: u16 = 202;
 
 /// What came of it.
 #[derive(Default)]
 pub struct Outcome {
-    /// Answers with the expected status.
-    pub ok: u64,
     /// Answers with another status, by status.
-    pub other: std::collections::BTreeMap<u16, u64>,
+    pub other: BTreeMap<u16, u64>,
     /// Latencies of the successes.
     pub latencies: Vec<Duration>,
     /// Bodies of the successes.
@@ -48,14 +60,21 @@ pub struct Outcome {
 impl Outcome {
     /// Successes per second.
     pub fn rate(&self) -> f64 {
-        self.ok as f64 / self.elapsed.as_secs_f64()
+        self.bodies.len() as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// The latency that a share of requests stayed below.
-    pub fn percentile(&mut self, share: f64) -> Duration {
+    /// Milliseconds that a share of requests stayed below.
+    pub fn percentile(&mut self, share: f64) -> f64 {
         self.latencies.sort_unstable();
         let last = self.latencies.len().saturating_sub(1);
-        self.latencies.get((last as f64 * share) as usize).copied().unwrap_or_default()
+        let at = (last as f64 * share).ceil() as usize;
+        self.latencies.get(at).copied().unwrap_or_default().as_secs_f64() * 1e3
+    }
+
+    /// Fails when anything was refused: a figure over answers that differ would compare nothing.
+    pub fn all_taken(self) -> anyhow::Result<Self> {
+        ensure!(self.other.is_empty(), "refused, by status: {:?}", self.other);
+        Ok(self)
     }
 }
 
@@ -64,10 +83,10 @@ pub async fn run(load: Load) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let tasks: Vec<_> =
         (0..load.connections).map(|at| tokio::spawn(connection(load.clone(), at, start))).collect();
+    drop(load);
     let mut total = Outcome::default();
     for task in tasks {
         let one = task.await??;
-        total.ok += one.ok;
         total.latencies.extend(one.latencies);
         total.bodies.extend(one.bodies);
         for (status, count) in one.other {
@@ -87,17 +106,23 @@ async fn connection(load: Load, at: usize, start: Instant) -> anyhow::Result<Out
     for n in 0.. {
         let mut planned = Instant::now();
         if let Some(interval) = interval {
-            planned = start + interval * u32::try_from(n)? + interval.mul_f64(at as f64 / load.connections as f64);
-            tokio::time::sleep_until(planned.into()).await;
+            let offset = interval.mul_f64(at as f64 / load.connections as f64);
+            planned = start + interval * u32::try_from(n)? + offset;
         }
-        if start.elapsed() >= load.duration {
+        if planned.duration_since(start) >= load.duration {
             break;
+        }
+        // The timer rounds up to milliseconds: without a rate it would be the bottleneck.
+        if interval.is_some() {
+            tokio::time::sleep_until(planned.into()).await;
         }
         stream.write_all(&(load.requests)(at, n)).await?;
         let (status, body) = answer(&mut stream, &mut buffer).await?;
-        if status == load.status {
-            outcome.ok += 1;
+        if status == SUCCESS {
             outcome.latencies.push(planned.elapsed());
+            if let Some(answers) = &load.answers {
+                answers.send(Answer { planned, body: body.clone() }).ok();
+            }
             outcome.bodies.push(body);
         } else {
             *outcome.other.entry(status).or_default() += 1;
@@ -110,12 +135,9 @@ async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<
     buffer.clear();
     loop {
         if let Some(head) = find(buffer, b"\r\n\r\n") {
-            let text = std::str::from_utf8(&buffer[..head])?.to_ascii_lowercase();
+            let text = std::str::from_utf8(&buffer[..head])?;
             let status = text.get(9..12).context("status")?.parse()?;
-            let length: usize = text
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length:"))
-                .map_or(Ok(0), |value| value.trim().parse())?;
+            let length = text.lines().find_map(content_length).transpose()?.unwrap_or(0);
             while buffer.len() < head + 4 + length {
                 read(stream, buffer).await?;
             }
@@ -123,6 +145,11 @@ async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<
         }
         read(stream, buffer).await?;
     }
+}
+
+fn content_length(line: &str) -> Option<Result<usize, std::num::ParseIntError>> {
+    let (name, value) = line.split_once(':')?;
+    name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse())
 }
 
 async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<()> {
@@ -137,14 +164,23 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 /// The bytes of a POST of JSON.
-pub fn post(path: &str, authorization: Option<&str>, body: &[u8]) -> Vec<u8> {
+pub fn post(path: &str, authorization: Option<&str>, body: &[u8]) -> Bytes {
     let authorization =
         authorization.map(|value| format!("authorization: {value}\r\n")).unwrap_or_default();
     let mut bytes = format!(
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{authorization}content-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         {authorization}content-length: {}\r\n\r\n",
         body.len()
     )
     .into_bytes();
     bytes.extend_from_slice(body);
-    bytes
+    bytes.into()
+}
+
+/// Requests made beforehand and sent in turn.
+pub fn prepared(requests: Vec<Bytes>) -> Requests {
+    Arc::new(move |connection, n| {
+        let at = (connection as u64 * 7_919 + n) % requests.len() as u64;
+        requests[at as usize].clone()
+    })
 }

@@ -2,28 +2,38 @@
 //! hold. Everything here is for measuring; nothing of it ships.
 
 mod api;
+mod backends;
 mod books;
+mod bulk;
+mod client;
 mod drain;
 mod engine;
+mod fleet;
+mod ids;
 mod load;
+mod machine;
 mod opensearch;
+mod postgres;
+mod process;
 mod report;
 mod samples;
+mod searchable;
 mod sqs;
+mod stubs;
 mod whole;
+mod work_off;
 
 use std::path::PathBuf;
 
 use clap::Parser;
 
 use report::Report;
-use sqs::SqsLocal;
 
-/// Measures; prints a table and, with BENCH_OUT, JSON lines.
+/// Measures; prints a table and, with `BENCH_OUT`, JSON lines.
 #[derive(Parser)]
 struct Cli {
     /// Only the groups whose name contains one of these: api, engine, stub, postgres, opensearch,
-    /// whole, memory.
+    /// whole, fleet.
     only: Vec<String>,
     /// Where to write the figures as JSON lines.
     #[arg(long, env = "BENCH_OUT")]
@@ -33,21 +43,17 @@ struct Cli {
     scale: usize,
 }
 
-/// The product's SQS driver on a bench server.
-async fn product_sqs(server: &SqsLocal) -> anyhow::Result<queue_sqs::Sqs> {
-    use clap::{Args, FromArgMatches};
-    let command = queue_sqs::AwsConfig::augment_args(clap::Command::new("bench"));
-    let matches = command.try_get_matches_from([
-        "bench", "--aws-endpoint-url", &server.endpoint, "--aws-region", "us-east-1",
-        "--aws-access-key-id", "test", "--aws-secret-access-key", "test",
-    ])?;
-    Ok(queue_sqs::Sqs::connect(&queue_sqs::AwsConfig::from_arg_matches(&matches)?).await?)
-}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let wanted = |group: &str| cli.only.is_empty() || cli.only.iter().any(|name| group.contains(name.as_str()));
+    let wanted = |group: &str| {
+        let chosen =
+            cli.only.is_empty() || cli.only.iter().any(|name| group.contains(name.as_str()));
+        if chosen {
+            eprintln!("{group}");
+        }
+        chosen
+    };
     let seconds = (cli.scale as u64 / 20).max(2);
     let mut report = Report::default();
     if wanted("api") {
@@ -60,13 +66,23 @@ async fn main() -> anyhow::Result<()> {
         drain::stub(&mut report, cli.scale).await?;
     }
     if wanted("postgres") {
-        drain::postgres(&mut report, cli.scale).await?;
+        postgres::run(&mut report, cli.scale).await?;
     }
     if wanted("opensearch") {
         opensearch::run(&mut report, cli.scale).await?;
     }
-    if wanted("whole") || wanted("memory") {
+    if wanted("whole") {
         whole::run(&mut report, seconds * 2).await?;
     }
+    if wanted("fleet") {
+        fleet::run(&mut report, seconds).await?;
+    }
     report.finish(cli.out.as_deref())
+}
+
+/// The middle one; of an even number the higher of the two.
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

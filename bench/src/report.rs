@@ -1,20 +1,12 @@
-//! The table and the JSON lines: every figure has a unit, a goal and a verdict that the code computes.
-//! It never rounds a miss into a hit.
+//! The table and the JSON lines: every figure has a unit, a goal, its lost and duplicated counts, and a
+//! verdict that the code computes. It never rounds a miss into a hit: where anything is lost or
+//! duplicated no goal holds.
 
 use std::io::Write;
 
 use serde::Serialize;
 
-/// What a figure should be.
-#[derive(Clone, Copy)]
-pub enum Goal {
-    /// At least this much.
-    AtLeast(f64),
-    /// Less than this much.
-    Below(f64),
-    /// Only reported.
-    None,
-}
+use crate::books::Books;
 
 /// One figure.
 #[derive(Serialize)]
@@ -24,8 +16,61 @@ pub struct Figure {
     unit: &'static str,
     goal: Option<String>,
     holds: Option<bool>,
+    books: Option<Books>,
+    beside: String,
     #[serde(skip)]
-    note: String,
+    met: Option<bool>,
+}
+
+impl Figure {
+    /// A figure without a goal, without books.
+    pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+        Self {
+            name: name.into(),
+            value,
+            unit,
+            goal: None,
+            holds: None,
+            books: None,
+            beside: String::new(),
+            met: None,
+        }
+    }
+
+    /// It should be at least this.
+    #[must_use]
+    pub fn at_least(mut self, bound: f64) -> Self {
+        (self.goal, self.met) = (Some(format!(">= {bound}")), Some(self.value >= bound));
+        self
+    }
+
+    /// It should be less than this.
+    #[must_use]
+    pub fn below(mut self, bound: f64) -> Self {
+        (self.goal, self.met) = (Some(format!("< {bound}")), Some(self.value < bound));
+        self
+    }
+
+    /// It should be this or less.
+    #[must_use]
+    pub fn at_most(mut self, bound: f64) -> Self {
+        (self.goal, self.met) = (Some(format!("<= {bound}")), Some(self.value <= bound));
+        self
+    }
+
+    /// What was lost and duplicated while it was taken.
+    #[must_use]
+    pub fn books(mut self, books: Books) -> Self {
+        self.books = Some(books);
+        self
+    }
+
+    /// The baseline's absolute number, and how it was taken.
+    #[must_use]
+    pub fn beside(mut self, text: impl Into<String>) -> Self {
+        self.beside = text.into();
+        self
+    }
 }
 
 /// The figures of one run, in the order in which they were taken.
@@ -36,24 +81,24 @@ pub struct Report {
 
 impl Report {
     /// Adds a figure and prints it at once, so that a long run shows how far it is.
-    pub fn add(&mut self, name: &str, value: f64, unit: &'static str, goal: Goal, note: impl Into<String>) {
-        let (goal, holds) = match goal {
-            Goal::AtLeast(bound) => (Some(format!(">= {bound}")), Some(value >= bound)),
-            Goal::Below(bound) => (Some(format!("< {bound}")), Some(value < bound)),
-            Goal::None => (None, None),
-        };
-        let figure = Figure { name: name.into(), value, unit, goal, holds, note: note.into() };
+    pub fn add(&mut self, mut figure: Figure) {
+        let clean = figure.books.is_none_or(|books| books.balance());
+        figure.holds = figure.met.map(|met| met && clean);
         eprintln!("  {}", line(&figure));
         self.figures.push(figure);
     }
 
     /// The table on standard output, the JSON lines where `out` says.
     pub fn finish(&self, out: Option<&std::path::Path>) -> anyhow::Result<()> {
-        println!("| figure | value | unit | goal | holds | beside it |");
-        println!("|---|---:|---|---|---|---|");
+        println!("{}\n", crate::machine::describe());
+        println!("| figure | value | unit | goal | holds | lost | twice | beside it |");
+        println!("|---|---:|---|---|---|---:|---:|---|");
         for figure in &self.figures {
             println!("| {} |", line(figure));
         }
+        let judged: Vec<bool> = self.figures.iter().filter_map(|figure| figure.holds).collect();
+        let held = judged.iter().filter(|holds| **holds).count();
+        println!("\n{held} of {} goals hold.", judged.len());
         if let Some(path) = out {
             let mut file = std::fs::File::create(path)?;
             for figure in &self.figures {
@@ -71,10 +116,17 @@ fn line(figure: &Figure) -> String {
         None => "",
     };
     let goal = figure.goal.as_deref().unwrap_or("");
-    let value = if figure.value >= 1_000.0 {
-        format!("{:.0}", figure.value)
-    } else {
-        format!("{:.3}", figure.value)
-    };
-    format!("{} | {value} | {} | {goal} | {holds} | {}", figure.name, figure.unit, figure.note)
+    let (lost, twice) = figure.books.map_or_else(Default::default, |books| books.columns());
+    let Figure { name, unit, beside, .. } = figure;
+    let value = shown(figure.value);
+    format!("{name} | {value} | {unit} | {goal} | {holds} | {lost} | {twice} | {beside}")
+}
+
+/// Three digits behind the point where they say something, cut and not rounded up to a goal.
+fn shown(value: f64) -> String {
+    match value {
+        1_000.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        _ => format!("{value:.3}"),
+    }
 }

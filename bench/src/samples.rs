@@ -10,9 +10,17 @@ use contracts::{Envelope, EnvelopeId, Header, LogId, RetentionClass, Tenant};
 use audit::event::{self, EventLimits, Origin, Rules, Stamp};
 use audit::model::NewLog;
 
+use crate::load::{self, Requests};
+
 const ACTIONS: [&str; 8] = [
-    "iam.role.assumed", "s3.object.read", "ec2.instance.started", "invoice.paid", "user.login",
-    "user.invited", "kms.key.used", "billing.plan.changed",
+    "iam.role.assumed",
+    "s3.object.read",
+    "ec2.instance.started",
+    "invoice.paid",
+    "user.login",
+    "user.invited",
+    "kms.key.used",
+    "billing.plan.changed",
 ];
 
 /// The tenant of every measurement.
@@ -25,8 +33,29 @@ pub fn event(n: u64) -> String {
     let action = ACTIONS[(n % 8) as usize];
     format!(
         r#"{{"actor":{{"type":"user","id":"u-{}","name":"Employee {}"}},"action":"{action}","targets":[{{"type":"account","id":"a-{}"}}],"context":{{"ip":"192.0.2.{}","user_agent":"aws-cli/2.15 md/prompt","request_id":"{n:016x}"}},"outcome":"success","metadata":{{"region":"eu-central-1","source":"console","read_only":{},"bytes":{}}}}}"#,
-        n % 997, n % 997, n % 101, n % 250, n % 3 == 0, n * 37 % 100_003
+        n % 997,
+        n % 997,
+        n % 101,
+        n % 250,
+        n % 3 == 0,
+        n * 37 % 100_003
     )
+}
+
+/// `POST /logs` of events, prepared.
+pub fn posts(authorization: Option<&str>) -> Requests {
+    load::prepared(
+        (0..4_096).map(|n| load::post("/logs", authorization, event(n).as_bytes())).collect(),
+    )
+}
+
+/// `POST /logs/bulk` of a hundred events each, prepared.
+pub fn bulks(authorization: &str) -> Requests {
+    let bulk = |at: u64| {
+        let events: Vec<String> = (at * 100..(at + 1) * 100).map(event).collect();
+        load::post("/logs/bulk", Some(authorization), format!("[{}]", events.join(",")).as_bytes())
+    };
+    load::prepared((0..64).map(bulk).collect())
 }
 
 /// A log as the API would have made it.
@@ -34,7 +63,8 @@ pub fn item(n: u64, now: DateTime<Utc>) -> (LogId, LogItem) {
     let id = LogId(uuid_v7_at(now, rand_bytes()));
     let rules = Rules::at(now, EventLimits::default(), false);
     let event = event::validate_text(&event(n), &rules).expect("a valid event");
-    let stamp = Stamp { id, tenant: tenant(), recorded_at: micros(now), class: RetentionClass::Days90 };
+    let stamp =
+        Stamp { id, tenant: tenant(), recorded_at: micros(now), class: RetentionClass::Days90 };
     let origin = Origin { key_id: "bench".into(), ip: Some("192.0.2.1".into()), user_agent: None };
     let record = event::record_bytes(&stamp, &origin, &event).expect("a record");
     (id, LogItem { salt: hex(&rand_bytes::<16>()), record })
@@ -56,7 +86,9 @@ pub fn messages(count: usize, per_message: usize) -> (Vec<u128>, Vec<String>) {
             1 => IndexMessage::Index(items.remove(0)),
             _ => IndexMessage::BulkIndex(BulkIndex { items }),
         };
-        bodies.push(Envelope::wrap(header(now), &message).and_then(|e| e.to_json()).expect("an envelope"));
+        bodies.push(
+            Envelope::wrap(header(now), &message).and_then(|e| e.to_json()).expect("an envelope"),
+        );
     }
     (ids, bodies)
 }

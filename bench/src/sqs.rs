@@ -10,7 +10,9 @@ use anyhow::{Context, ensure};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use aws_sdk_sqs::types::{
+    DeleteMessageBatchRequestEntry, QueueAttributeName, SendMessageBatchRequestEntry,
+};
 use futures_util::StreamExt;
 
 /// The server process; it ends with this value.
@@ -27,12 +29,10 @@ impl Drop for SqsLocal {
     }
 }
 
-/// A binary of the product's release build.
+/// A binary of the product's release build; it lies beside this one.
 pub fn release_binary(name: &str) -> anyhow::Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
-    let path = target.join("release").join(name);
-    ensure!(path.exists(), "{} is missing: cargo build --release --bins", path.display());
+    let path = std::env::current_exe()?.with_file_name(name);
+    ensure!(path.exists(), "{} is missing: `make bench` builds it", path.display());
     Ok(path)
 }
 
@@ -60,7 +60,7 @@ impl SqsLocal {
         anyhow::bail!("sqs-local did not listen within 5 s")
     }
 
-    /// Resident memory now, in bytes.
+    /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -99,11 +99,18 @@ pub async fn fill(client: &Client, url: &str, bodies: Vec<String>) -> anyhow::Re
                 .into_iter()
                 .enumerate()
                 .map(|(at, body)| {
-                    SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(body).build()
+                    SendMessageBatchRequestEntry::builder()
+                        .id(at.to_string())
+                        .message_body(body)
+                        .build()
                 })
                 .collect::<Result<Vec<_>, _>>()?;
-            let sent =
-                client.send_message_batch().queue_url(url).set_entries(Some(entries)).send().await?;
+            let sent = client
+                .send_message_batch()
+                .queue_url(url)
+                .set_entries(Some(entries))
+                .send()
+                .await?;
             ensure!(sent.failed().is_empty(), "{:?}", sent.failed());
             Ok(())
         })
@@ -111,4 +118,70 @@ pub async fn fill(client: &Client, url: &str, bodies: Vec<String>) -> anyhow::Re
         .collect()
         .await;
     results.into_iter().collect()
+}
+
+/// Takes everything out of a queue, eight loops at once, until it is empty.
+pub async fn read_out(client: &Client, url: &str) -> anyhow::Result<Vec<String>> {
+    let loops: Vec<_> =
+        (0..8).map(|_| tokio::spawn(take_all(client.clone(), url.to_owned()))).collect();
+    let mut bodies = Vec::new();
+    for one in loops {
+        bodies.extend(one.await??);
+    }
+    let (visible, in_flight) = depth(client, url).await?;
+    ensure!(visible + in_flight == 0, "{visible} messages are left and {in_flight} in flight");
+    Ok(bodies)
+}
+
+async fn take_all(client: Client, url: String) -> anyhow::Result<Vec<String>> {
+    let mut bodies = Vec::new();
+    loop {
+        let call = client.receive_message().queue_url(&url).max_number_of_messages(10);
+        let messages = call.wait_time_seconds(0).send().await?.messages.unwrap_or_default();
+        if messages.is_empty() {
+            return Ok(bodies);
+        }
+        let entries = messages.iter().enumerate().map(|(at, message)| {
+            let receipt = message.receipt_handle().unwrap_or_default();
+            DeleteMessageBatchRequestEntry::builder()
+                .id(at.to_string())
+                .receipt_handle(receipt)
+                .build()
+        });
+        let entries = entries.collect::<Result<Vec<_>, _>>()?;
+        let call = client.delete_message_batch().queue_url(&url).set_entries(Some(entries));
+        let deleted = call.send().await?;
+        ensure!(deleted.failed().is_empty(), "{:?}", deleted.failed());
+        bodies.extend(messages.into_iter().filter_map(|message| message.body));
+    }
+}
+
+/// Messages that wait, and messages that somebody has in hand.
+pub async fn depth(client: &Client, url: &str) -> anyhow::Result<(u64, u64)> {
+    let call = client.get_queue_attributes().queue_url(url);
+    let answer = call.attribute_names(QueueAttributeName::All).send().await?;
+    let attributes = answer.attributes.unwrap_or_default();
+    let number = |name| attributes.get(&name).and_then(|text| text.parse().ok()).context("a depth");
+    Ok((
+        number(QueueAttributeName::ApproximateNumberOfMessages)?,
+        number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)?,
+    ))
+}
+
+/// The product's SQS driver on that server.
+pub async fn product(server: &SqsLocal) -> anyhow::Result<queue_sqs::Sqs> {
+    use clap::{Args, FromArgMatches};
+    let command = queue_sqs::AwsConfig::augment_args(clap::Command::new("bench"));
+    let matches = command.try_get_matches_from([
+        "bench",
+        "--aws-endpoint-url",
+        &server.endpoint,
+        "--aws-region",
+        "us-east-1",
+        "--aws-access-key-id",
+        "test",
+        "--aws-secret-access-key",
+        "test",
+    ])?;
+    Ok(queue_sqs::Sqs::connect(&queue_sqs::AwsConfig::from_arg_matches(&matches)?).await?)
 }

@@ -1,0 +1,32 @@
+//! On what the figures were taken: they mean nothing without it.
+
+use std::fs;
+
+/// Cores, processor, memory and date, in a line.
+pub fn describe() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let processor = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".into());
+    let kib: f64 = field("/proc/meminfo", "MemTotal")
+        .and_then(|text| text.split_whitespace().next()?.parse().ok())
+        .unwrap_or_default();
+    let date = chrono::Utc::now().format("%Y-%m-%d");
+    format!("{cores} cores, {processor}, {:.0} GiB; {date}", kib / 1024.0 / 1024.0)
+}
+
+/// Resident memory of a process in mebibytes: now, and at its highest.
+pub fn memory(pid: u32) -> anyhow::Result<(f64, f64)> {
+    let path = format!("/proc/{pid}/status");
+    let mebibytes = |name| {
+        let text = field(&path, name)?;
+        let kib: f64 = text.split_whitespace().next()?.parse().ok()?;
+        Some(kib / 1024.0)
+    };
+    let both = mebibytes("VmRSS").zip(mebibytes("VmHWM"));
+    both.ok_or_else(|| anyhow::anyhow!("{path} cannot be read"))
+}
+
+fn field(path: &str, name: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}

@@ -1,0 +1,109 @@
+//! A filled queue worked off by the real engine with every duty on, through the real driver. The clock
+//! stops when the last message is settled, not when it is handled: what is not settled comes again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use queue_core::driver::{EntryResults, Outgoing, QueueAttributes, ReceiveRequest};
+use queue_core::engine::{Engine, EngineConfig, Ports};
+use queue_core::{Driver, DriverError, MemoryAttempts, Received, SystemClock, Worker};
+use tokio_util::sync::CancellationToken;
+
+use crate::sqs::{self, SqsLocal};
+
+/// A run that takes longer has lost something; the books say what.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// Counts calls and what they settled, and passes everything on.
+#[derive(Debug)]
+struct Counted {
+    inner: Arc<dyn Driver>,
+    calls: AtomicU64,
+    settled: AtomicU64,
+    expected: u64,
+    done: CancellationToken,
+}
+
+impl Counted {
+    fn one(&self) -> &dyn Driver {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        &*self.inner
+    }
+}
+
+#[async_trait]
+impl Driver for Counted {
+    fn queue(&self) -> &str {
+        self.inner.queue()
+    }
+    async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Received>, DriverError> {
+        self.one().receive(request).await
+    }
+    async fn settle(&self, receipts: &[String]) -> Result<EntryResults, DriverError> {
+        let results = self.one().settle(receipts).await?;
+        let settled = results.iter().filter(|result| result.is_ok()).count() as u64;
+        if self.settled.fetch_add(settled, Ordering::Relaxed) + settled >= self.expected {
+            self.done.cancel();
+        }
+        Ok(results)
+    }
+    async fn extend(&self, entries: &[(String, Duration)]) -> Result<EntryResults, DriverError> {
+        self.one().extend(entries).await
+    }
+    async fn send(&self, entries: &[Outgoing]) -> Result<EntryResults, DriverError> {
+        self.one().send(entries).await
+    }
+    async fn attributes(&self) -> Result<QueueAttributes, DriverError> {
+        self.one().attributes().await
+    }
+}
+
+/// How it went.
+pub struct Run {
+    /// From the engine's start to the last settled message.
+    pub took: Duration,
+    /// Calls to SQS per message.
+    pub calls: f64,
+}
+
+/// Fills a queue of its own with `bodies`, then lets the engine work it off.
+pub async fn run<W: Worker>(
+    server: &SqsLocal,
+    worker: Arc<W>,
+    bodies: Vec<String>,
+) -> anyhow::Result<Run> {
+    let client = server.client();
+    let name = format!("{}-{}", W::NAME, uuid::Uuid::new_v4().simple());
+    let (url, dead) = sqs::create(&client, &name).await?;
+    let expected = bodies.len() as u64;
+    sqs::fill(&client, &url, bodies).await?;
+    let sqs = sqs::product(server).await?;
+    let done = CancellationToken::new();
+    let queue = Arc::new(Counted {
+        inner: sqs.queue(&name, &url),
+        calls: AtomicU64::new(0),
+        settled: AtomicU64::new(0),
+        expected,
+        done: done.clone(),
+    });
+    let ports = Ports {
+        queue: Arc::clone(&queue) as Arc<dyn Driver>,
+        dead_letters: sqs.queue("dlq", &dead),
+        attempts: Arc::new(MemoryAttempts::default()),
+        clock: Arc::new(SystemClock),
+    };
+    // Only the end of the last, empty poll depends on the wait.
+    let config = EngineConfig { wait: Duration::from_secs(1), ..EngineConfig::for_worker::<W>() };
+    let engine = Engine::new(worker, ports, config)?;
+    let start = Instant::now();
+    let watch = async {
+        tokio::time::timeout(LIMIT, done.cancelled()).await.ok();
+        done.cancel();
+        (start.elapsed(), queue.calls.load(Ordering::Relaxed))
+    };
+    let (report, (took, calls)) = tokio::join!(engine.run(done.clone()), watch);
+    anyhow::ensure!(report.fault.is_none(), "{report:?}");
+    Ok(Run { took, calls: calls as f64 / expected as f64 })
+}
