@@ -175,7 +175,7 @@ async fn handles_one_message(binary: &Path) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    testkit::eventually(Duration::from_secs(30), "the message is settled", async || {
+    testkit::eventually(Duration::from_secs(120), "the message is settled", async || {
         let depth = queue.attributes().await.unwrap().depth;
         (depth.visible + depth.in_flight == 0).then_some(())
     })

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::queue::QueueDouble;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Scene {
     pub(crate) base: String,

@@ -10,7 +10,7 @@ use database::Role;
 use database::sqlx::{self, PgPool};
 use testkit::{TestDatabase, eventually};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A scheduler process; killed when dropped.
 struct Process(Child);

@@ -53,7 +53,7 @@ async fn a_restart_costs_the_open_connections_only() {
     let error = sqlx::query("SELECT 1").execute(&mut *transaction).await.expect_err("is cut");
     assert_eq!(classify(&error), DbErrorClass::Unavailable, "{error}");
     drop(transaction);
-    eventually(Duration::from_secs(5), "the pool recovers", async || one(worker.pool()).await.ok())
+    eventually(Duration::from_secs(90), "the pool recovers", async || one(worker.pool()).await.ok())
         .await;
 }
 

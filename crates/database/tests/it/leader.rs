@@ -31,11 +31,11 @@ async fn a_crashed_holder_is_followed_and_fenced_off() {
     let database = TestDatabase::new().await;
     let worker = database.connect(Role::Worker);
     let pool = worker.pool();
-    let short = Duration::from_millis(300);
+    let short = Duration::from_secs(4);
     let crashed = take(&worker, "one", short).await.expect("is free");
     assert_eq!(take(&worker, "two", TTL).await, None, "held by another");
     // `one` never renews: it has crashed, or sleeps.
-    let second = eventually(Duration::from_secs(10), "the term ends", async || {
+    let second = eventually(Duration::from_secs(90), "the term ends", async || {
         take(&worker, "two", TTL).await
     })
     .await;
@@ -67,16 +67,16 @@ async fn nobody_takes_it_while_a_guarded_transaction_runs() {
     let worker = database.connect(Role::Worker);
     // Others' statements are hidden from any but the superuser.
     let owner = database.connect(Role::Owner);
-    let first = take(&worker, "one", Duration::from_millis(200)).await.expect("is free");
+    let first = take(&worker, "one", Duration::from_secs(2)).await.expect("is free");
     let mut transaction = worker.pool().begin().await.expect("begins");
     assert!(first.guard(&mut transaction).await.expect("asks"));
-    eventually(Duration::from_secs(10), "the term ends", async || {
+    eventually(Duration::from_secs(90), "the term ends", async || {
         says(&worker, "SELECT bool_and(expires_at < clock_timestamp()) FROM leases").await
     })
     .await;
     let other = worker.clone();
     let waiting = tokio::spawn(async move { take(&other, "two", TTL).await });
-    eventually(Duration::from_secs(10), "the other waits for the row", async || {
+    eventually(Duration::from_secs(90), "the other waits for the row", async || {
         says(
             &owner,
             "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database()

@@ -9,7 +9,7 @@ use testkit::eventually;
 
 use crate::backends::{Backend, bodies, message, receive_all, receive_waiting, send, spec};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(90);
 
 pub(crate) async fn queues_carry_the_figures_of_the_catalogue(backend: Backend) {
     for kind in [QueueKind::Standard, QueueKind::Fifo] {

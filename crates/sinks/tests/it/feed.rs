@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::engines::{id, tenant, time};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(90);
 
 fn feed(url: &str) -> Feed {
     let mut config = FeedConfig::new(url);

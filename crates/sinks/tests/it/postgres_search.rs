@@ -110,7 +110,7 @@ async fn rare_words_and_filters_use_the_indexes() {
         sqlx::raw_sql(sqlx::AssertSqlSafe(search)).execute(&mut *transaction).await.unwrap();
         transaction.commit().await.unwrap();
         // A backend reports its counts when it goes idle; closing it makes that now.
-        testkit::eventually(std::time::Duration::from_secs(20), index, async || {
+        testkit::eventually(std::time::Duration::from_secs(90), index, async || {
             (scans(&owner, index).await > before).then_some(())
         })
         .await;

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::scene::{Given, Inserting, Scene, delete, erasure, first_attempt, header, log, tenant};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_taken_back_is_not_announced() {

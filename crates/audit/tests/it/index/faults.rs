@@ -177,7 +177,7 @@ async fn a_deadlock_is_repeated_free_of_charge() {
     let working = tokio::spawn(async move { worker.process(&header, message, attempt).await });
     // Only the owner sees what others wait for.
     let owner = scene.cluster.connect(Role::Owner);
-    eventually(Duration::from_secs(30), "the worker waits for the other's row", async || {
+    eventually(Duration::from_secs(120), "the worker waits for the other's row", async || {
         let waiting: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM pg_stat_activity
               WHERE datname = current_database() AND wait_event_type = 'Lock'",

@@ -177,7 +177,7 @@ async fn the_feed_is_backfilled_in_commit_order() {
     let mut connection = scene.database.pool().acquire().await.unwrap();
     let start = (0, LogId(uuid::Uuid::nil()));
     // Transactions of other databases hold the horizon back, too: it is the cluster's.
-    let all = testkit::eventually(Duration::from_secs(30), "the horizon passes", async || {
+    let all = testkit::eventually(Duration::from_secs(120), "the horizon passes", async || {
         let all = audit::store::backfill_after(&mut connection, &acme, start, 10).await.unwrap();
         (all.len() == 3).then_some(all)
     })
