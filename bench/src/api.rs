@@ -24,7 +24,7 @@ use crate::books::Books;
 use crate::load::{self, Load, Outcome};
 use crate::report::{Figure, Report};
 use crate::sqs::{self, SqsLocal};
-use crate::{ids, median, samples};
+use crate::{ids, machine, median, samples};
 
 const CONNECTIONS: usize = 64;
 const ROUNDS: usize = 3;
@@ -135,7 +135,7 @@ async fn serve(backends: &Backends, queue: Arc<dyn Driver>) -> anyhow::Result<Se
 /// Parses the body and answers with an id and a time, as we do; nothing else.
 async fn bare() -> anyhow::Result<(SocketAddr, tokio::task::JoinHandle<std::io::Result<()>>)> {
     async fn take(Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
-        let (id, now) = (uuid::Uuid::now_v7(), chrono::Utc::now());
+        let (id, now) = (uuid::Uuid::now_v7(), machine::now());
         std::hint::black_box(body);
         (StatusCode::ACCEPTED, Json(json!({"id": id.to_string(), "recorded_at": now})))
     }

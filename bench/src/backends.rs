@@ -5,7 +5,7 @@ use contracts::RetentionClass;
 use database::api_keys::NewKey;
 use database::{Database, Role};
 
-use crate::{postgres, samples};
+use crate::{machine, postgres, samples};
 
 /// PostgreSQL and Redis, and a key for the API.
 pub struct Backends {
@@ -26,7 +26,7 @@ impl Backends {
         let redis = local_services::Redis::start(&folder.path().join("redis")).await?;
         let owner = Database::connect(&postgres::config(&postgres.url())?, Role::Owner)?;
         owner.migrate().await?;
-        database::partitions::ensure_ahead(owner.pool(), chrono::Utc::now(), 14).await?;
+        database::partitions::ensure_ahead(owner.pool(), machine::now(), 14).await?;
         let tenant = samples::tenant();
         database::tenants::create(owner.pool(), &tenant, RetentionClass::Days90, false).await?;
         let key = edge::key::generate("bench");

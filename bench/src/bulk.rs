@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::books::Books;
 use crate::client::Client;
 use crate::load::{self, Load};
-use crate::{ids, samples};
+use crate::{ids, machine, samples};
 
 const CONNECTIONS: usize = 4;
 /// After the last answer; what is not searchable by then is lost.
@@ -39,7 +39,7 @@ pub async fn measure<F: Future<Output = anyhow::Result<u64>>>(
     seconds: u64,
     searchable: impl Fn(DateTime<Utc>) -> F,
 ) -> anyhow::Result<Bulk> {
-    let (since, start) = (Utc::now(), Instant::now());
+    let (since, start) = (machine::now(), Instant::now());
     let outcome = load::run(Load {
         addr,
         connections: CONNECTIONS,
@@ -59,10 +59,8 @@ pub async fn measure<F: Future<Output = anyhow::Result<u64>>>(
     // Totals only stop the clock; what counts are the ids.
     let found = Client::new(addr, key).walk((since, None)).await?;
     let books = Books::compare(&accepted, &found);
-    let refused = match outcome.other.is_empty() {
-        true => "none".to_owned(),
-        false => format!("{:?}", outcome.other),
-    };
+    let refused =
+        if outcome.other.is_empty() { "none".into() } else { format!("{:?}", outcome.other) };
     let rate = (accepted.len() - books.lost) as f64 / took.as_secs_f64();
     Ok(Bulk { rate, taken, accepted, since, books, refused })
 }

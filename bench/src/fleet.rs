@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::process::Process;
 use crate::report::{Figure, Report};
 use crate::sqs::free_port;
-use crate::{bulk, median, samples};
+use crate::{bulk, machine, median, samples};
 
 /// Without work for so long, memory is read as idle.
 const IDLE: Duration = Duration::from_secs(3);
@@ -72,7 +72,7 @@ pub async fn run(report: &mut Report, seconds: u64) -> anyhow::Result<()> {
     let key = ready["api_key"].as_str().context("a key at the first start")?.to_owned();
     first.stop().await?;
 
-    let since = chrono::Utc::now();
+    let since = machine::now();
     let (mut line, mut taken, mut accepted) = (Vec::new(), Vec::new(), Vec::new());
     let mut fleet = None;
     for n in 0..STARTS {

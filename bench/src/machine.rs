@@ -2,6 +2,14 @@
 
 use std::fs;
 
+use chrono::{DateTime, Utc};
+use queue_core::{Clock, SystemClock};
+
+/// The wall clock, which on one machine is also the servers'.
+pub fn now() -> DateTime<Utc> {
+    SystemClock.now()
+}
+
 /// Cores, processor, memory and date, in a line.
 pub fn describe() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
@@ -9,7 +17,7 @@ pub fn describe() -> String {
     let kib: f64 = field("/proc/meminfo", "MemTotal")
         .and_then(|text| text.split_whitespace().next()?.parse().ok())
         .unwrap_or_default();
-    let date = chrono::Utc::now().format("%Y-%m-%d");
+    let date = now().format("%Y-%m-%d");
     format!("{cores} cores, {processor}, {:.0} GiB; {date}", kib / 1024.0 / 1024.0)
 }
 

@@ -27,7 +27,11 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use report::Report;
+
+/// Of the product's latency histograms.
+const BUCKETS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 30.0, 120.0];
 
 /// Measures; prints a table and, with `BENCH_OUT`, JSON lines.
 #[derive(Parser)]
@@ -43,9 +47,35 @@ struct Cli {
     scale: usize,
 }
 
+/// Spans, log lines and metrics as the product's processes have them, since they cost something; what
+/// they write goes nowhere.
+fn telemetry() -> anyhow::Result<()> {
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    let lines = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(true)
+        .with_writer(std::io::sink);
+    let filter = tracing_subscriber::EnvFilter::new("info");
+    tracing_subscriber::registry().with(filter).with(lines).try_init()?;
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    let recorder = PrometheusBuilder::new();
+    let recorder = recorder.set_buckets_for_metric(seconds, &BUCKETS)?.install_recorder()?;
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+            recorder.run_upkeep();
+        }
+    });
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    telemetry()?;
     let wanted = |group: &str| {
         let chosen =
             cli.only.is_empty() || cli.only.iter().any(|name| group.contains(name.as_str()));

@@ -8,7 +8,6 @@ use std::time::Instant;
 use anyhow::Context;
 use audit::model::NewLog;
 use audit::store::PostgresLogs;
-use chrono::Utc;
 use database::{Database, Role};
 use futures_util::StreamExt;
 use sqlx::PgPool;
@@ -17,7 +16,7 @@ use crate::books::Books;
 use crate::report::{Figure, Report};
 use crate::sqs::SqsLocal;
 use crate::stubs::StubSearch;
-use crate::{drain, median, samples};
+use crate::{drain, machine, median, samples};
 
 const CONNECTIONS: [usize; 4] = [1, 2, 3, 4];
 const BATCHES: [usize; 4] = [500, 1_000, 2_000, 5_000];
@@ -28,7 +27,7 @@ pub async fn run(report: &mut Report, scale: usize) -> anyhow::Result<()> {
     let postgres = local_services::Postgres::start(folder.path()).await?;
     let owner = Database::connect(&config(&postgres.url())?, Role::Owner)?;
     owner.migrate().await?;
-    database::partitions::ensure_ahead(owner.pool(), Utc::now(), 14).await?;
+    database::partitions::ensure_ahead(owner.pool(), machine::now(), 14).await?;
     let worker = Database::connect(&config(&postgres.url())?, Role::Worker)?;
     let (connections, batch) = sweep(owner.pool(), worker.pool(), 300 * scale).await?;
 

@@ -82,7 +82,7 @@ pub struct Report {
 impl Report {
     /// Adds a figure and prints it at once, so that a long run shows how far it is.
     pub fn add(&mut self, mut figure: Figure) {
-        let clean = figure.books.is_none_or(|books| books.balance());
+        let clean = figure.books.is_none_or(Books::balance);
         figure.holds = figure.met.map(|met| met && clean);
         eprintln!("  {}", line(&figure));
         self.figures.push(figure);
@@ -116,7 +116,7 @@ fn line(figure: &Figure) -> String {
         None => "",
     };
     let goal = figure.goal.as_deref().unwrap_or("");
-    let (lost, twice) = figure.books.map_or_else(Default::default, |books| books.columns());
+    let (lost, twice) = figure.books.map_or_else(Default::default, Books::columns);
     let Figure { name, unit, beside, .. } = figure;
     let value = shown(figure.value);
     format!("{name} | {value} | {unit} | {goal} | {holds} | {lost} | {twice} | {beside}")

@@ -11,6 +11,7 @@ use audit::event::{self, EventLimits, Origin, Rules, Stamp};
 use audit::model::NewLog;
 
 use crate::load::{self, Requests};
+use crate::machine;
 
 const ACTIONS: [&str; 8] = [
     "iam.role.assumed",
@@ -37,7 +38,7 @@ pub fn event(n: u64) -> String {
         n % 997,
         n % 101,
         n % 250,
-        n % 3 == 0,
+        n.is_multiple_of(3),
         n * 37 % 100_003
     )
 }
@@ -72,7 +73,7 @@ pub fn item(n: u64, now: DateTime<Utc>) -> (LogId, LogItem) {
 
 /// `count` logs in messages of `per_message`, as envelope texts, with every log's id.
 pub fn messages(count: usize, per_message: usize) -> (Vec<u128>, Vec<String>) {
-    let now = Utc::now();
+    let now = machine::now();
     let mut ids = Vec::with_capacity(count);
     let mut bodies = Vec::with_capacity(count / per_message);
     for start in (0..count).step_by(per_message) {
@@ -95,7 +96,7 @@ pub fn messages(count: usize, per_message: usize) -> (Vec<u128>, Vec<String>) {
 
 /// Logs ready to be stored, for the baselines.
 pub fn new_logs(count: usize) -> Vec<NewLog> {
-    let now = Utc::now();
+    let now = machine::now();
     let mut logs: Vec<NewLog> = (0..count as u64)
         .map(|n| {
             let (_, item) = item(n, now);

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::client::Client;
 use crate::load::{self, Answer, Load};
-use crate::{ids, samples};
+use crate::{ids, machine, samples};
 
 /// The seed's load.
 pub const OFFERED: f64 = 1_000.0;
@@ -73,7 +73,7 @@ struct Watch {
 
 /// Sends at [`OFFERED`] for `seconds`, and watches until everything is found or the deadline passes.
 pub async fn measure(addr: SocketAddr, key: &str, seconds: u64) -> anyhow::Result<Seen> {
-    let since = Utc::now();
+    let since = machine::now();
     let (sender, answers) = unbounded_channel();
     let load = tokio::spawn(load::run(Load {
         addr,
@@ -123,7 +123,7 @@ impl Watch {
     }
 
     async fn look(&mut self) -> anyhow::Result<()> {
-        let horizon = Utc::now() - YOUNG;
+        let horizon = machine::now() - YOUNG;
         let young = self.missing.range((horizon, 0)..).next().map(|((at, _), _)| *at);
         if let Some(from) = young {
             self.look_in(from, None).await?;
