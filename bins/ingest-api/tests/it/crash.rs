@@ -1,19 +1,32 @@
-//! SIGKILL of the real process at every enumerated step of the API: what it answered is true, and
-//! a repeat under the same key is one event.
+//! SIGKILL of the real process at every enumerated step of the API, with an index worker behind it:
+//! what it answered is true, and with a repeat under the same key accepted = stored = searchable,
+//! each exactly once.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
 
 use audit::crash::CrashPoint;
-use contracts::audit::IndexMessage;
-use contracts::{Body, Envelope, Message, catalogue};
+use audit::store::PostgresLogs;
+use audit::workers::IndexWorker;
+use audit::workers::index::{BatchLimits, Parts};
+use contracts::catalogue;
 use database::Role;
 use edge::Scope;
+use queue_core::driver::Depth;
+use queue_core::{
+    DrainReport, Engine, EngineConfig, EngineStatus, MemoryAttempts, Ports, SystemClock,
+};
 use reqwest::Client;
 use serde_json::{Value, json};
+use sinks::pubsub::{Feed, FeedConfig};
+use sinks::search::SearchConfig;
 use testkit::{TestDatabase, TestRedis, TestSqs, eventually};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::scene::{PATIENCE, event, make_key, told};
 
@@ -38,7 +51,7 @@ impl World {
 
     /// Starts the API on a free port; `point` is where it dies.
     async fn start(&self, point: Option<CrashPoint>) -> (Child, String) {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = testkit::free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ingest-api"));
         command
             .env_clear()
@@ -64,27 +77,88 @@ impl World {
         (child, base)
     }
 
-    /// Everything on the queue, as often as it is there.
-    async fn sent(&self) -> Vec<IndexMessage> {
-        let driver = self.sqs.queue(catalogue::AUDIT_INDEX.name);
-        let mut all = Vec::new();
-        loop {
-            let request = queue_core::driver::ReceiveRequest {
-                max: 10,
-                wait: std::time::Duration::ZERO,
-                lease: std::time::Duration::from_secs(600),
-            };
-            let received = driver.receive(request).await.unwrap();
-            if received.is_empty() {
-                return all;
-            }
-            all.extend(received.iter().map(|one| {
-                let envelope = Envelope::from_json(&one.body).unwrap();
-                let Body::Inline(body) = envelope.body else { panic!("a claim") };
-                IndexMessage::decode(&envelope.header, &body).unwrap()
-            }));
+    /// An index worker behind the API, in this process.
+    async fn worker(&self) -> Worker {
+        let database = self.database.connect(Role::Worker);
+        let search = sinks::search::open(&SearchConfig::postgres(), &database).await.unwrap();
+        let attempts = Arc::new(MemoryAttempts::default());
+        let worker = IndexWorker::new(Parts {
+            store: Arc::new(PostgresLogs::new(database)),
+            search,
+            feed: Arc::new(Feed::open(&FeedConfig::new(self.redis.url())).unwrap()),
+            attempts: attempts.clone(),
+            clock: Arc::new(SystemClock),
+            probes: Vec::new(),
+            limits: BatchLimits::default(),
+            legacy_tenants: Vec::new(),
+        });
+        let ports = Ports {
+            queue: self.sqs.queue(catalogue::AUDIT_INDEX.name),
+            dead_letters: self.sqs.queue(catalogue::AUDIT_INDEX.dlq),
+            attempts,
+            clock: Arc::new(SystemClock),
+        };
+        let wait = Duration::from_secs(1);
+        let config = EngineConfig { wait, ..EngineConfig::for_worker::<IndexWorker>() };
+        let engine = Engine::new(Arc::new(worker), ports, config).unwrap();
+        let (status, drain) = (engine.status(), CancellationToken::new());
+        Worker {
+            status,
+            _running: tokio::spawn(engine.run(drain.clone())),
+            _drain: drain.drop_guard(),
         }
     }
+
+    /// Waits until the queue is empty, nothing in flight.
+    async fn settled(&self) {
+        let queue = self.sqs.queue(catalogue::AUDIT_INDEX.name);
+        eventually(PATIENCE, "the queue is empty", async || {
+            let depth = queue.attributes().await.unwrap().depth;
+            (depth == Depth::default()).then_some(())
+        })
+        .await;
+    }
+
+    /// Ids of the stored logs of that action, as often as they are there.
+    async fn stored(&self, action: &str) -> Vec<String> {
+        let owner = self.database.connect(Role::Owner);
+        let query = "SELECT id::text FROM logs WHERE action = $1 AND tenant = 'acme' ORDER BY 1";
+        let ids = sqlx::query_scalar(query).bind(action).fetch_all(owner.pool()).await.unwrap();
+        owner.close().await;
+        ids
+    }
+
+    /// Ids of the logs that the API finds, as often as it shows them.
+    async fn found(&self, base: &str, action: &str) -> Vec<String> {
+        let request = Client::new().get(format!("{base}/logs?limit=500&action={action}"));
+        let (status, page) = told(request.bearer_auth(&self.key).send().await.unwrap()).await;
+        assert_eq!(status, 200, "{page}");
+        let logs = page["logs"].as_array().unwrap().iter();
+        let mut ids: Vec<String> = logs.map(|log| log["id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    }
+
+    /// Posts until there is an answer, as a client does; the accepted ids.
+    async fn retry(&self, base: &str, idempotency: &str, body: &Value) -> Vec<String> {
+        let (status, told) = eventually(PATIENCE, "an answer", async || {
+            post(base, &self.key, idempotency, body).await.filter(|(status, _)| *status < 500)
+        })
+        .await;
+        assert_eq!(status, 202, "{told}");
+        let results = told["results"].as_array().unwrap().iter();
+        let mut ids: Vec<String> =
+            results.map(|result| result["id"].as_str().unwrap().to_owned()).collect();
+        ids.sort();
+        ids
+    }
+}
+
+/// Works until it is dropped.
+struct Worker {
+    status: Arc<EngineStatus>,
+    _running: JoinHandle<DrainReport>,
+    _drain: DropGuard,
 }
 
 async fn post(base: &str, key: &str, idempotency: &str, body: &Value) -> Option<(u16, Value)> {
@@ -93,58 +167,74 @@ async fn post(base: &str, key: &str, idempotency: &str, body: &Value) -> Option<
     Some(told(request.send().await.ok()?).await)
 }
 
-#[tokio::test]
-async fn a_repeat_after_a_kill_at_any_step_is_one_event() {
-    let world = World::new().await;
-    for point in [CrashPoint::AfterReserve, CrashPoint::AfterPublish, CrashPoint::AfterMark] {
-        let body = json!([event(1), event(2)]);
-        let (mut child, base) = world.start(Some(point)).await;
-        let answer = post(&base, &world.key, point.as_str(), &body).await;
-        assert!(answer.is_none(), "{point:?} was not reached: {answer:?}");
-        let status = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
-        assert_eq!(status.signal(), Some(9), "{point:?}");
-
-        let (mut child, base) = world.start(None).await;
-        let (status, told) = post(&base, &world.key, point.as_str(), &body).await.unwrap();
-        assert_eq!(status, 202, "{told}");
-        let results = told["results"].as_array().unwrap();
-        let accepted: BTreeSet<String> =
-            results.iter().map(|result| result["id"].as_str().unwrap().to_owned()).collect();
-        let mut records = BTreeSet::new();
-        for message in world.sent().await {
-            let IndexMessage::BulkIndex(bulk) = message else { panic!("{message:?}") };
-            records.extend(bulk.items.iter().map(|item| item.record.get().to_owned()));
-        }
-        let sent: BTreeSet<String> = records
-            .iter()
-            .map(|record| {
-                serde_json::from_str::<Value>(record).unwrap()["id"].as_str().unwrap().into()
-            })
-            .collect();
-        assert_eq!(sent, accepted, "{point:?}: accepted and sent differ");
-        child.kill().await.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn an_erasure_whose_answer_is_lost_is_on_the_queue() {
-    let world = World::new().await;
-    let point = CrashPoint::AfterChangePublish;
-    let (mut child, base) = world.start(Some(point)).await;
-    let (status, told) = post(&base, &world.key, "k", &json!([event(1)])).await.unwrap();
-    assert_eq!(status, 202, "{told}");
-    let Some(IndexMessage::Index(item)) = world.sent().await.pop() else { panic!("no log") };
-    let record = bytes::Bytes::from(item.record.get().to_owned());
-    let log = audit::rules::admit(&"acme".parse().unwrap(), record, &item.salt).unwrap();
-    let stores = audit::store::PostgresLogs::new(world.database.connect(Role::Worker));
-    audit::store::LogStore::insert(&stores, std::slice::from_ref(&log)).await.unwrap();
-    let erase = Client::new().delete(format!("{base}/logs/{}?reason=asked", log.key.id));
-    let answer = erase.bearer_auth(&world.key).send().await;
-    assert!(answer.is_err(), "the point was not reached: {answer:?}");
+async fn killed(child: &mut Child) {
     let status = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
     assert_eq!(status.signal(), Some(9));
-    let Some(IndexMessage::Delete(delete)) = world.sent().await.pop() else { panic!("no erasure") };
-    assert_eq!((delete.log_id, delete.reason.as_str()), (log.key.id, "asked"));
+}
+
+fn events(action: &str) -> Value {
+    let events = (0..3).map(|n| {
+        let mut event = event(n);
+        event["action"] = json!(action);
+        event
+    });
+    events.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_after_a_kill_at_any_step_is_one_event() {
+    let world = World::new().await;
+    let worker = world.worker().await;
+    let mut all = Vec::new();
+    for point in [CrashPoint::AfterReserve, CrashPoint::AfterPublish, CrashPoint::AfterMark] {
+        let name = point.as_str();
+        let body = events(name);
+        let (mut child, base) = world.start(Some(point)).await;
+        let answer = post(&base, &world.key, name, &body).await;
+        assert!(answer.is_none(), "{point:?} was not reached: {answer:?}");
+        killed(&mut child).await;
+
+        let (mut child, base) = world.start(None).await;
+        let accepted = world.retry(&base, name, &body).await;
+        assert_eq!(world.retry(&base, name, &body).await, accepted, "{point:?}: other ids");
+        world.settled().await;
+        assert_eq!(accepted.len(), 3);
+        assert_eq!(world.stored(name).await, accepted, "{point:?}: accepted and stored differ");
+        let found = world.found(&base, name).await;
+        assert_eq!(found, accepted, "{point:?}: accepted and searchable differ");
+        all.extend(accepted);
+        child.kill().await.unwrap();
+    }
+    let unique: BTreeSet<&String> = all.iter().collect();
+    assert_eq!(unique.len(), 9);
+    assert!(worker.status.snapshot().totals.settled >= 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_whose_answer_is_lost_is_done_once() {
+    let world = World::new().await;
+    let (mut child, base) = world.start(Some(CrashPoint::AfterChangePublish)).await;
+    let ids = world.retry(&base, "k", &events("to.erase")).await;
+    let worker = world.worker().await;
+    world.settled().await;
+    let url = |base: &str| format!("{base}/logs/{}?reason=asked", ids[0]);
+    let erase = |base: &str| Client::new().delete(url(base)).bearer_auth(&world.key).send();
+    let answer = erase(&base).await;
+    assert!(answer.is_err(), "the point was not reached: {answer:?}");
+    killed(&mut child).await;
+
+    let (mut child, base) = world.start(None).await;
+    // The repeat comes before the worker has erased it, or after: both are one erasure.
+    let (status, told) = told(erase(&base).await.unwrap()).await;
+    assert!([202, 404].contains(&status), "{status}: {told}");
+    world.settled().await;
+    assert_eq!(world.stored("to.erase").await, ids[1..]);
+    assert_eq!(world.found(&base, "to.erase").await, ids[1..]);
+    assert_eq!(world.stored("flotilla.log.erased").await.len(), 1, "one audit entry");
+    let (status, _) = crate::scene::told(erase(&base).await.unwrap()).await;
+    assert_eq!(status, 404);
+    child.kill().await.unwrap();
+    drop(worker);
 }
 
 /// The list in `audit::crash` and the steps tried here are the same.

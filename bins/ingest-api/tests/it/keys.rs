@@ -50,6 +50,59 @@ async fn every_route_asks_for_its_scope() {
 }
 
 #[tokio::test]
+async fn expired_keys_are_told_when_and_malformed_ones_what_is_expected() {
+    let scene = Scene::new().await;
+    let owner = scene.database.connect(Role::Owner);
+    let send = async |authorization: &[u8]| {
+        let value = reqwest::header::HeaderValue::from_bytes(authorization).unwrap();
+        let request = scene.client.post(scene.url("/logs")).header("authorization", value);
+        let response = request.json(&event(1)).send().await.unwrap();
+        let challenge = response.headers().get("www-authenticate").cloned();
+        assert!(challenge.is_some_and(|value| value.to_str().unwrap().starts_with("Bearer")));
+        let told = told(response).await;
+        problem(&told, 401, "unauthenticated");
+        told.1["detail"].as_str().unwrap().to_owned()
+    };
+    for (expires, valid) in [("now() + interval '1 hour'", true), ("now()", false)] {
+        let key = make_key(&owner, "acme", &[Scope::LogsWrite]).await;
+        let set = format!("UPDATE api_keys SET expires_at = {expires} WHERE key_id = $1");
+        let set = sqlx::query(sqlx::AssertSqlSafe(set)).bind(key_id(&key));
+        set.execute(owner.pool()).await.unwrap();
+        if valid {
+            let request = scene.client.post(scene.url("/logs")).bearer_auth(&key).json(&event(1));
+            assert_eq!(request.send().await.unwrap().status(), 202);
+        } else {
+            let detail = send(format!("Bearer {key}").as_bytes()).await;
+            assert!(detail.contains("expired at 20"), "{detail}");
+        }
+    }
+    let (key, id) = (&scene.key, key_id(&scene.key));
+    let secret = key.splitn(4, '_').last().unwrap();
+    for malformed in [
+        String::new(),
+        "Bearer".into(),
+        key.clone(),
+        format!("Basic {key}"),
+        format!("Bearer {key} {key}"),
+        format!("Bearer flt_test_{id}"),
+        format!("Bearer flt_{id}_{secret}"),
+        format!("Bearer {}", key.replace("flt_", "xyz_")),
+        format!("Bearer {}", "f".repeat(4_000)),
+    ] {
+        let detail = send(malformed.as_bytes()).await;
+        assert!(detail.contains("flt_{env}_{key id}_{secret}"), "{malformed:?}: {detail}");
+        assert!(!detail.contains(secret), "{malformed:?}: {detail}");
+    }
+    // Well formed, and another secret: no more is said than of an unknown key.
+    for wrong in [&key[..key.len() - 1], &format!("{key}x"), &key.replace("_test_", "_live_")] {
+        assert_eq!(send(format!("Bearer {wrong}").as_bytes()).await, "the API key is not known");
+    }
+    send(b"Bearer flt_\xff\xfe").await;
+    assert_eq!(scene.queue.sent().len(), 1, "the valid key's event alone");
+    owner.close().await;
+}
+
+#[tokio::test]
 async fn a_revocation_is_seen_within_five_seconds() {
     let scene = Scene::new().await;
     let send = || scene.post("/logs").json(&event(1)).send();

@@ -157,6 +157,41 @@ async fn a_ticket_opens_one_connection() {
 }
 
 #[tokio::test]
+async fn tickets_that_wait_stop_at_the_limit_of_a_tenant() {
+    let scene = Scene::new().await;
+    let owner = scene.database.connect(database::Role::Owner);
+    let limit = i32::try_from(audit::store::TICKETS_MAX).unwrap();
+    let waiting = "INSERT INTO live_tickets (tenant, ticket_sha256, key_id, expires_at)
+        SELECT 'acme', sha256(n::text::bytea), 'k', now() + interval '1 minute'
+          FROM generate_series(1, $1) AS n";
+    sqlx::query(waiting).bind(limit - 1).execute(owner.pool()).await.unwrap();
+    let ask = async || told(scene.post("/logs/live/ticket").send().await.unwrap()).await;
+    assert_eq!(ask().await.0, 201, "the last that fits");
+    problem(&ask().await, 503, "overloaded");
+    let other = scene.client.post(scene.url("/logs/live/ticket")).bearer_auth(&scene.foreign_key);
+    assert_eq!(other.send().await.unwrap().status(), 201, "tenants share nothing");
+    // One that has expired makes room.
+    let expire = "UPDATE live_tickets SET expires_at = now() - interval '1 second'
+        WHERE tenant = 'acme' AND ticket_sha256 = sha256('1'::bytea)";
+    assert_eq!(sqlx::query(expire).execute(owner.pool()).await.unwrap().rows_affected(), 1);
+    assert_eq!(ask().await.0, 201);
+    problem(&ask().await, 503, "overloaded");
+    owner.close().await;
+}
+
+#[tokio::test]
+async fn a_ticket_that_has_expired_opens_nothing() {
+    let scene = Scene::new().await;
+    let (_, ticket) = told(scene.post("/logs/live/ticket").send().await.unwrap()).await;
+    let owner = scene.database.connect(database::Role::Owner);
+    let expire = "UPDATE live_tickets SET expires_at = now()";
+    sqlx::query(expire).execute(owner.pool()).await.unwrap();
+    owner.close().await;
+    let path = format!("/logs/live?ticket={}", ticket["ticket"].as_str().unwrap());
+    assert_eq!(connect(&scene, &path).await.err(), Some(401));
+}
+
+#[tokio::test]
 async fn a_drain_tells_every_client_where_to_resume() {
     let scene = Scene::new().await;
     let mut tail = connect(&scene, "/logs/live").await.unwrap();
@@ -233,7 +268,7 @@ async fn connections_stop_at_the_limit() {
     let first = connect(&scene, "/logs/live").await.unwrap();
     assert_eq!(connect(&scene, "/logs/live").await.err(), Some(503));
     drop(first);
-    testkit::eventually(Duration::from_secs(10), "its place is free", async || {
+    testkit::eventually(PATIENCE, "its place is free", async || {
         connect(&scene, "/logs/live").await.ok()
     })
     .await;

@@ -175,6 +175,39 @@ async fn changes_are_answered_in_time_when_nothing_else_answers() {
 }
 
 #[tokio::test]
+async fn every_write_is_answered_in_five_seconds_whoever_is_silent() {
+    let database = TestDatabase::new().await;
+    let proxy = Proxy::before(database.url()).await;
+    let url = proxy.instead_in(database.url());
+    let scene = Scene::on(database, &url, &[]).await;
+    let post = async |key: &str, idempotency: Option<&str>| {
+        let started = Instant::now();
+        let mut request = scene.client.post(scene.url("/logs")).bearer_auth(key).json(&event(1));
+        if let Some(idempotency) = idempotency {
+            request = request.header("idempotency-key", idempotency);
+        }
+        let response = request.send().await.unwrap();
+        assert!(response.headers().contains_key("retry-after"));
+        let told = told(response).await;
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}: {told:?}");
+        told
+    };
+    assert_eq!(scene.post("/logs").json(&event(0)).send().await.unwrap().status(), 202);
+    scene.queue.mood(Mood::Hangs);
+    for idempotency in [None, Some("queue")] {
+        problem(&post(&scene.key, idempotency).await, 503, "queue-unavailable");
+    }
+    proxy.mood(Wire::Silent);
+    // Known key: only the queue is asked. With an idempotency key: PostgreSQL first.
+    problem(&post(&scene.key, None).await, 503, "queue-unavailable");
+    problem(&post(&scene.key, Some("both")).await, 503, "idempotency-unavailable");
+    // Unknown key: PostgreSQL first.
+    problem(&post(&scene.foreign_key, None).await, 503, "database-unavailable");
+    assert_eq!(scene.queue.sent().len(), 1);
+}
+
+#[tokio::test]
 async fn full_buffers_refuse_at_once_and_per_tenant() {
     let flags = ["--publish-tenant-bytes-max=1048576", "--body-bytes-max=1048576"];
     let scene = Scene::with(&flags).await;
