@@ -98,11 +98,14 @@ pub(crate) struct Aged {
 
 impl Aged {
     pub(crate) fn emit(&self) {
-        let ageing::Aged { ingest_keys, tombstones, attempts } = self.aged;
-        debug!(ingest_keys, tombstones, attempts, "aged out");
-        for (table, rows) in
-            [("ingest_keys", ingest_keys), ("tombstones", tombstones), ("attempts", attempts)]
-        {
+        let ageing::Aged { ingest_keys, tombstones, attempts, live_tickets } = self.aged;
+        debug!(ingest_keys, tombstones, attempts, live_tickets, "aged out");
+        for (table, rows) in [
+            ("ingest_keys", ingest_keys),
+            ("tombstones", tombstones),
+            ("attempts", attempts),
+            ("live_tickets", live_tickets),
+        ] {
             counter!(AGED_TOTAL, "table" => table).increment(rows);
         }
     }

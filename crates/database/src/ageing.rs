@@ -25,6 +25,8 @@ pub struct Aged {
     pub tombstones: u64,
     /// Failures.
     pub attempts: u64,
+    /// Tickets for the live tail that nobody used in their minute.
+    pub live_tickets: u64,
 }
 
 /// Deletes what has reached its term at `now`. Needs [`crate::Role::Worker`].
@@ -49,6 +51,13 @@ pub async fn run(pool: &PgPool, now: DateTime<Utc>) -> Result<Aged, sqlx::Error>
             "DELETE FROM attempts WHERE (queue, message) IN
                (SELECT queue, message FROM attempts WHERE updated_at <= $1 LIMIT $2)",
             now - ATTEMPTS_TERM,
+        )
+        .await?,
+        live_tickets: in_batches(
+            pool,
+            "DELETE FROM live_tickets WHERE (tenant, ticket_sha256) IN
+               (SELECT tenant, ticket_sha256 FROM live_tickets WHERE expires_at <= $1 LIMIT $2)",
+            now,
         )
         .await?,
     })

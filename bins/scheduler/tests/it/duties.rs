@@ -100,10 +100,7 @@ async fn ages_out_what_has_reached_its_term() {
     let scheduler = run(database.url(), Hands::ahead(0)).await;
     eventually(DEADLINE, "the rows are gone", async || {
         let count = "SELECT (SELECT count(*) FROM attempts) + (SELECT count(*) FROM live_tickets)";
-        let left: i64 = sqlx::query_scalar(count)
-            .fetch_one(owner.pool())
-            .await
-            .expect("counts");
+        let left: i64 = sqlx::query_scalar(count).fetch_one(owner.pool()).await.expect("counts");
         (left == 0).then_some(())
     })
     .await;

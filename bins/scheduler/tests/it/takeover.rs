@@ -1,7 +1,7 @@
 //! Two processes: the active one dies by SIGKILL, the other follows within the lease's term.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -91,9 +91,7 @@ async fn sigterm_drains_and_exits_with_0() {
 #[tokio::test]
 async fn days_left_by_class_and_who_leads_are_metrics() {
     let database = TestDatabase::new().await;
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let admin = free.local_addr().expect("its address");
-    drop(free);
+    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, testkit::free_port()));
     let _process = Process::start_with_admin(database.url(), admin);
     let metrics = eventually(DEADLINE, "the metrics are there", async || {
         let metrics = get(admin, "/metrics").ok()?;

@@ -35,6 +35,17 @@ async fn tombstone(owner: &PgPool, expires_at: DateTime<Utc>) {
     .expect("a tombstone");
 }
 
+async fn ticket(owner: &PgPool, expires_at: DateTime<Utc>) {
+    sqlx::query(
+        "INSERT INTO live_tickets (tenant, ticket_sha256, key_id, expires_at)
+         VALUES ('acme', sha256(gen_random_uuid()::text::bytea), 'k', $1)",
+    )
+    .bind(expires_at)
+    .execute(owner)
+    .await
+    .expect("a ticket");
+}
+
 #[tokio::test]
 async fn each_table_at_its_own_term() {
     let database = TestDatabase::new().await;
@@ -45,6 +56,8 @@ async fn each_table_at_its_own_term() {
     ingest_key(owner.pool(), 2, now - INGEST_KEYS_TERM + moment).await;
     tombstone(owner.pool(), now).await;
     tombstone(owner.pool(), now + moment).await;
+    ticket(owner.pool(), now).await;
+    ticket(owner.pool(), now + moment).await;
     let store = PostgresAttempts::new(&worker);
     for (message, at) in [("old", now - ATTEMPTS_TERM), ("young", now - ATTEMPTS_TERM + moment)] {
         let failure: RecordedFailure = serde_json::from_value(serde_json::json!({
@@ -53,7 +66,7 @@ async fn each_table_at_its_own_term() {
         .expect("a failure");
         store.record("q", message, failure).await.expect("records");
     }
-    let gone = Aged { ingest_keys: 1, tombstones: 1, attempts: 1 };
+    let gone = Aged { ingest_keys: 1, tombstones: 1, attempts: 1, live_tickets: 1 };
     assert_eq!(ageing::run(worker.pool(), now).await.expect("ages"), gone);
     assert_eq!(ageing::run(worker.pool(), now).await.expect("ages"), Aged::default());
     let left = store.load("q", &["old".to_owned(), "young".to_owned()]).await.expect("loads");
