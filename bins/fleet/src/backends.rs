@@ -3,12 +3,12 @@
 
 use std::net::SocketAddr;
 
-use chassis::{BuildError, Environment};
+use chassis::{BuildError, Environment, Problem};
 use contracts::catalogue::QUEUES;
 use database::{Database, DatabaseConfig, Role};
 use local_services::{PartError, Postgres, Redis};
 use queue_sqs::{AwsConfig, Deployment, Sqs};
-use sqs_emulator::Server;
+use sqs_emulator::{Server, ServerError};
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -152,12 +152,12 @@ async fn start_servers(state: &StateDir) -> Result<(Postgres, Redis), BuildError
 }
 
 async fn bind_emulator(config: &UpConfig, state: &StateDir) -> Result<Server, BuildError> {
-    Server::bind(config.sqs_addr, Some(state.join("sqs"))).await.map_err(|error| {
-        let hint = match error {
-            sqs_emulator::ServerError::Listen { .. } => "; choose another with --sqs-addr",
-            sqs_emulator::ServerError::Store(_) => "",
-        };
-        BuildError::failed(format!("the queues: {error}{hint}"))
+    Server::bind(config.sqs_addr, Some(state.join("sqs"))).await.map_err(|error| match error {
+        ServerError::Listen { addr, reason } => {
+            let reason = format!("cannot listen there: {reason}");
+            Problem::new("FLEET_SQS_ADDR", &addr, reason, "FLEET_SQS_ADDR=127.0.0.1:4567").into()
+        }
+        ServerError::Store(_) => BuildError::failed(format!("the queues: {error}")),
     })
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser};
-use sqs_emulator::{BrokerConfig, Server, ServerOptions};
+use sqs_emulator::{BrokerConfig, Server, ServerError, ServerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +89,10 @@ async fn run(arguments: Arguments) -> ExitCode {
     };
     let server = match Server::open(options).await {
         Ok(server) => server,
+        Err(error @ ServerError::Listen { .. }) => {
+            let hint = "choose another with SQS_LOCAL_BIND and SQS_LOCAL_PORT";
+            return cannot_start(&format_args!("{error}; {hint}, for example --port 4567"));
+        }
         Err(error) => return cannot_start(&error),
     };
     say(&format!("sqs-local listens on {}", server.endpoint()));

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Problem;
 use crate::context::Context;
 use crate::secret::Secret;
 use crate::service::BuildError;
@@ -65,10 +66,12 @@ impl Admin {
         telemetry: Telemetry,
     ) -> Result<Self, BuildError> {
         let listener = TcpListener::bind(config.addr).await.map_err(|error| {
-            BuildError::failed(format!(
-                "the admin port {} cannot be opened: {error}; choose another with ADMIN_ADDR",
-                config.addr
-            ))
+            Problem::new(
+                "ADMIN_ADDR",
+                &config.addr,
+                format!("cannot listen there: {error}"),
+                "ADMIN_ADDR=127.0.0.1:9091",
+            )
         })?;
         let addr = listener.local_addr().map_err(BuildError::failed)?;
         let shared =

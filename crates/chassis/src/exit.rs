@@ -14,7 +14,8 @@ pub enum Exit {
     /// 75: the drain budget ended before the work did. What was in hand comes back when its lease
     /// ends: nothing is lost, but it is late.
     DrainBudgetExceeded,
-    /// 78: a value of the configuration is missing or wrong.
+    /// 78: a value of the configuration is missing or wrong, or an address that it names is taken:
+    /// trying again changes nothing, somebody has to.
     Config,
     /// 130: stopped at once by a second SIGINT.
     Interrupted,
@@ -54,7 +55,7 @@ impl Exit {
             Self::Failure => "could not start, or stopped by a fault",
             Self::Usage => "the command line cannot be understood",
             Self::DrainBudgetExceeded => "the drain budget ended before the work did",
-            Self::Config => "a configuration value is missing or wrong",
+            Self::Config => "a configuration value is missing or wrong, or an address is taken",
             Self::Interrupted => "stopped at once by a second SIGINT",
             Self::Terminated => "stopped at once by a second SIGTERM",
         }

@@ -30,6 +30,7 @@ fn a_taken_port_and_a_used_directory_exit_78_and_say_so() {
     let (code, text) = run(&["--port", port]);
     assert_eq!(code, Some(78));
     assert!(text.contains(&format!("cannot listen on 127.0.0.1:{port}")), "{text}");
+    assert!(text.contains("SQS_LOCAL_PORT"), "{text}");
     let (code, text) = run(&["--port", "0", "--data-dir", directory.path().to_str().unwrap()]);
     assert_eq!(code, Some(78));
     assert!(text.contains("in use by another process"), "{text}");

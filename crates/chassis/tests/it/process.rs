@@ -161,10 +161,11 @@ fn describe_prints_the_options_before_any_check() {
 }
 
 #[test]
-fn a_taken_admin_port_exits_1() {
+fn a_taken_admin_port_exits_78_and_names_the_variable() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     let (code, _, stderr) = run(idle().env("IDLE_SECRET", "x").env("ADMIN_ADDR", &addr));
-    assert_eq!(code, 1);
-    assert!(stderr.contains(&addr), "{stderr}");
+    assert_eq!(code, 78, "{stderr}");
+    assert!(stderr.contains(&format!("ADMIN_ADDR={addr}: cannot listen there")), "{stderr}");
+    assert!(stderr.contains("for example ADMIN_ADDR=127.0.0.1:9091"), "{stderr}");
 }
