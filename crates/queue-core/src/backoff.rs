@@ -84,6 +84,8 @@ mod tests {
             [1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0]
         );
         assert_eq!(interval(&schedule, u32::MAX), schedule.ceiling, "never ends");
+        let low = Schedule { ceiling: Duration::from_millis(300), ..schedule };
+        assert_eq!(interval(&low, 1), low.ceiling, "the first is not above it either");
     }
 
     #[test]

@@ -238,6 +238,12 @@ mod tests {
             Standing { failures: 3, receives: 4, ..fresh() },
             Action::Reject(errors::FAILURES_EXHAUSTED),
         );
+        // What is known of it says more than that it ran alone.
+        check(
+            Event::Arrived,
+            Standing { failures: 3, receives: 9, ran_alone: true, ..fresh() },
+            Action::Reject(errors::FAILURES_EXHAUSTED),
+        );
     }
 
     #[test]
@@ -281,6 +287,17 @@ mod tests {
         check(failed(ErrorClass::Infrastructure), almost, retry(1));
         check(Event::Arrived, close, Action::Run);
         check(Event::NotDeadLettered, close, retry(5));
+        let exhausted = Standing { failures: 3, ..close };
+        let reason = Action::Reject(errors::FAILURES_EXHAUSTED);
+        check(failed(ErrorClass::Handling), exhausted, reason);
+    }
+
+    #[test]
+    fn a_queue_that_keeps_little_gives_half_of_it() {
+        let short = Standing { retention: 2 * HOUR, ..fresh() };
+        let aged = |secs| Standing { age: Duration::from_secs(secs), ..short };
+        check(Event::SinkDown, aged(3_599), retry(1));
+        check(Event::SinkDown, aged(3_600), Action::Reject(errors::EXPIRED));
     }
 
     #[test]

@@ -260,3 +260,39 @@ impl Drop for Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(receipt: &str) -> Received {
+        Received {
+            message_id: "m".into(),
+            receipt: receipt.into(),
+            body: String::new(),
+            receives: 1,
+            sent_at_ms: 0,
+            first_received_at_ms: None,
+            group: None,
+            sequence: None,
+            attributes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_cancelled_lease_gives_way_to_a_newer_receipt_and_does_not_take_it_along() {
+        let leases = Arc::new(Leases::new(Duration::from_secs(30)));
+        let now = Instant::now();
+        let take = |receipt| leases.take(&[received(receipt)], now).remove(0);
+        let first = take("r1").expect("the first is taken in hand");
+        assert!(take("r2").is_none(), "not handled twice at once");
+        assert_eq!(first.lease().receipt(), "r2", "a duplicate lends its receipt");
+        first.lease().cancel(Cause::Lost);
+        let second = take("r3").expect("the first is nobody's any more");
+        assert_eq!((first.lease().receipt().as_str(), leases.len()), ("r2", 1));
+        drop(first);
+        assert_eq!(leases.len(), 1, "the newer one is kept");
+        drop(second);
+        assert_eq!(leases.len(), 0);
+    }
+}

@@ -3,6 +3,7 @@
 //! stored, erased or shown is said by Postgres, and a sink follows.
 
 pub mod error;
+pub mod events;
 pub mod pubsub;
 pub mod search;
 

@@ -7,14 +7,12 @@ use clap::Args;
 use contracts::QueueSpec;
 use contracts::catalogue::QUEUES;
 use queue_core::driver::Depth;
+use queue_core::events::OLDEST_AGE_SECONDS;
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::output::{Output, span};
 use crate::settings::{PATIENCE, Settings};
-
-/// The workers' gauge of the oldest message that they have seen waiting.
-const AGE_METRIC: &str = "flotilla_oldest_age_seconds{";
 
 /// Shows every queue of the catalogue.
 #[derive(Args)]
@@ -88,12 +86,13 @@ impl Queues {
     }
 }
 
-/// `flotilla_oldest_age_seconds{queue="q",worker="w"} 12.5` as queue and whole seconds.
+/// A line of [`OLDEST_AGE_SECONDS`], `NAME{queue="q",worker="w"} 12.5`, as queue and whole seconds. A
+/// worker with nothing in hand says zero and knows no age.
 fn age(line: &str) -> Option<(String, i64)> {
-    let rest = line.strip_prefix(AGE_METRIC)?;
+    let rest = line.strip_prefix(OLDEST_AGE_SECONDS)?.strip_prefix('{')?;
     let (labels, value) = rest.split_once('}')?;
     let queue = labels.split("queue=\"").nth(1)?.split('"').next()?;
-    let value: f64 = value.trim().parse().ok().filter(|value: &f64| value.is_finite())?;
+    let value: f64 = value.trim().parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0)?;
     #[expect(clippy::cast_possible_truncation, reason = "an age in seconds, shown to a person")]
     Some((queue.to_owned(), value as i64))
 }
@@ -135,13 +134,16 @@ async fn depth(queue: &dyn queue_core::Driver) -> Result<Option<Depth>, Failure>
 
 #[cfg(test)]
 mod tests {
-    use super::age;
+    use super::{OLDEST_AGE_SECONDS, age};
 
     #[test]
     fn ages_are_read_from_the_workers_metrics() {
-        let line = "flotilla_oldest_age_seconds{queue=\"audit-log-index-queue\",worker=\"w\"} 12.5";
-        assert_eq!(age(line), Some(("audit-log-index-queue".to_owned(), 12)));
-        assert_eq!(age("flotilla_oldest_age_seconds{queue=\"q\"} NaN"), None);
-        assert_eq!(age("# HELP flotilla_oldest_age_seconds"), None);
+        let said = |labels: &str, value| age(&format!("{OLDEST_AGE_SECONDS}{{{labels}}} {value}"));
+        let index = ("audit-log-index-queue".to_owned(), 12);
+        assert_eq!(said("queue=\"audit-log-index-queue\",worker=\"w\"", "12.5"), Some(index));
+        assert_eq!(said("queue=\"q\"", "0.4"), Some(("q".to_owned(), 0)), "just received");
+        assert_eq!(said("queue=\"q\"", "0"), None, "nothing in hand");
+        assert_eq!(said("queue=\"q\"", "NaN"), None);
+        assert_eq!(age(&format!("# HELP {OLDEST_AGE_SECONDS} x")), None);
     }
 }

@@ -3,5 +3,6 @@
 
 mod crash;
 mod legacy;
+mod metrics;
 mod outage;
 mod scene;

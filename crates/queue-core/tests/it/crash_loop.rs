@@ -74,14 +74,7 @@ async fn one_that_is_drained_while_alone_is_not() {
     let rig = Rig::new();
     rig.fill(0..1);
     crashed(&rig, 7);
-    let seen = Seen::default();
-    let running = rig.start({
-        let seen = seen.clone();
-        move |delivery| {
-            seen.note(&delivery);
-            std::future::pending()
-        }
-    });
+    let (running, seen) = rig.start_noting(|_| std::future::pending());
     rig.until("runs alone", || seen.count() == 1).await;
     running.stop().await;
     let running = rig.start(|_| async { Ok(()) });

@@ -12,7 +12,7 @@ use queue_core::delivery::reject::{CODE_ATTRIBUTE, REASON_ATTRIBUTE};
 use queue_core::{DeadLetter, DriverError, Failure, Reason, RejectedPart};
 
 use crate::broker_driver::{Fault, Kind};
-use crate::rig::{QUEUE, Rig, Seen, envelope, header};
+use crate::rig::{QUEUE, Rig, Seen, bare, envelope, header};
 
 fn reason(code: ErrorCode, message: &str) -> Reason {
     Reason { code, message: message.into() }
@@ -112,7 +112,7 @@ async fn a_rejected_message_keeps_everything_and_is_settled_after_its_letter() {
 #[tokio::test(start_paused = true)]
 async fn a_bare_message_keeps_its_identity_when_it_is_redriven() {
     let rig = Rig::new();
-    rig.queue.put("7");
+    rig.queue.put(&bare(7));
     let ids = Arc::new(Mutex::new(Vec::new()));
     let running = rig.start({
         let ids = Arc::clone(&ids);

@@ -8,14 +8,7 @@ use crate::rig::{Rig, Seen, envelope};
 #[tokio::test(start_paused = true)]
 async fn a_poll_that_runs_is_awaited_and_what_it_brings_is_given_back_at_once() {
     let rig = Rig::new();
-    let seen = Seen::default();
-    let running = rig.start({
-        let seen = seen.clone();
-        move |delivery| {
-            seen.note(&delivery);
-            async { Ok(()) }
-        }
-    });
+    let (running, seen) = rig.start_noting(|_| async { Ok(()) });
     tokio::time::sleep(Duration::from_secs(5)).await;
     running.drain.cancel();
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -35,16 +28,9 @@ async fn a_poll_that_runs_is_awaited_and_what_it_brings_is_given_back_at_once() 
 async fn handlers_finish_and_their_acknowledgements_are_flushed() {
     let rig = Rig::new();
     rig.fill(0..35);
-    let seen = Seen::default();
-    let running = rig.start({
-        let seen = seen.clone();
-        move |delivery| {
-            seen.note(&delivery);
-            async move {
-                tokio::time::sleep(Duration::from_secs(10)).await;
-                Ok(())
-            }
-        }
+    let (running, seen) = rig.start_noting(|_| async move {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Ok(())
     });
     rig.until("all started", || seen.count() == 35).await;
     let report = running.stop().await;
@@ -57,17 +43,10 @@ async fn handlers_finish_and_their_acknowledgements_are_flushed() {
 async fn at_the_budgets_end_handlers_are_cancelled_and_their_messages_given_back() {
     let rig = Rig::new();
     rig.fill(0..12);
-    let seen = Seen::default();
-    let running = rig.start({
-        let seen = seen.clone();
-        move |delivery| {
-            seen.note(&delivery);
-            async move {
-                loop {
-                    tokio::time::sleep(Duration::from_secs(10)).await;
-                    delivery.progress();
-                }
-            }
+    let (running, seen) = rig.start_noting(|delivery| async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            delivery.progress();
         }
     });
     rig.until("all started", || seen.count() == 12).await;

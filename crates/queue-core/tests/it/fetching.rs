@@ -118,14 +118,7 @@ async fn a_crash_loop_larger_than_the_budget_runs_alone_all_the_same() {
         rig.queue.expose(&taken[0].receipt);
     }
     rig.fill(1..5);
-    let seen = Seen::default();
-    let running = rig.start({
-        let seen = seen.clone();
-        move |delivery| {
-            seen.note(&delivery);
-            async { Ok(()) }
-        }
-    });
+    let (running, seen) = rig.start_noting(|_| async { Ok(()) });
     rig.until_empty().await;
     assert_eq!(seen.sorted(), [0, 1, 2, 3, 4]);
     assert_eq!(rig.dlq.depth().visible, 0);

@@ -22,16 +22,9 @@ async fn work(delivery: queue_core::Delivery<crate::rig::Job>, minutes: u32) {
 async fn long_handlers_keep_their_leases_in_batches() {
     let rig = Rig::new();
     rig.fill(0..20);
-    let seen = Seen::default();
-    let running = rig.start({
-        let seen = seen.clone();
-        move |delivery| {
-            seen.note(&delivery);
-            async move {
-                work(delivery, 10).await;
-                Ok(())
-            }
-        }
+    let (running, seen) = rig.start_noting(|delivery| async move {
+        work(delivery, 10).await;
+        Ok(())
     });
     rig.until_empty().await;
     assert_eq!(seen.sorted(), (0..20).collect::<Vec<_>>(), "each handled once");
@@ -58,16 +51,9 @@ async fn throttled_extensions_are_tried_again() {
         }
         _ => Fault::None,
     });
-    let seen = Seen::default();
-    let running = rig.start({
-        let seen = seen.clone();
-        move |delivery| {
-            seen.note(&delivery);
-            async move {
-                work(delivery, 2).await;
-                Ok(())
-            }
-        }
+    let (running, seen) = rig.start_noting(|delivery| async move {
+        work(delivery, 2).await;
+        Ok(())
     });
     rig.until_empty().await;
     assert_eq!(seen.sorted(), [0, 1, 2]);
@@ -197,16 +183,9 @@ async fn leases_stop_at_the_brokers_ceiling() {
     let mut rig = Rig::new();
     rig.config.lease = Duration::from_secs(600);
     rig.fill(0..1);
-    let seen = Seen::default();
-    let running = rig.start({
-        let seen = seen.clone();
-        move |delivery| {
-            seen.note(&delivery);
-            async move {
-                work(delivery, 24 * 60).await;
-                Ok(())
-            }
-        }
+    let (running, seen) = rig.start_noting(|delivery| async move {
+        work(delivery, 24 * 60).await;
+        Ok(())
     });
     let ceiling = Duration::from_secs(43_200);
     rig.until("tried again", || seen.count() == 2).await;
@@ -228,16 +207,9 @@ async fn a_duplicate_of_a_message_in_hand_is_not_handled_beside_it() {
         polls += usize::from(call.kind == Kind::Receive);
         if call.kind == Kind::Receive && polls <= 2 { Fault::Duplicate } else { Fault::None }
     });
-    let seen = Seen::default();
-    let running = rig.start({
-        let seen = seen.clone();
-        move |delivery| {
-            seen.note(&delivery);
-            async {
-                tokio::time::sleep(Duration::from_secs(5)).await;
-                Ok(())
-            }
-        }
+    let (running, seen) = rig.start_noting(|_| async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        Ok(())
     });
     rig.until_empty().await;
     assert_eq!(seen.sorted(), (0..10).collect::<Vec<_>>());

@@ -238,14 +238,7 @@ async fn an_attempt_store_that_is_down_loses_no_message_and_no_failure() {
     rig.attempts = Arc::clone(&store) as Arc<dyn AttemptStore>;
     rig.fill(0..5);
     store.down.store(true, Ordering::Relaxed);
-    let seen = Seen::default();
-    let running = rig.start({
-        let seen = seen.clone();
-        move |delivery| {
-            seen.note(&delivery);
-            async { Err(handling("broken")) }
-        }
-    });
+    let (running, seen) = rig.start_noting(|_| async { Err(handling("broken")) });
     tokio::time::sleep(Duration::from_secs(1_800)).await;
     assert_eq!(rig.dlq.depth().visible, 0, "nothing is judged without its past");
     assert_eq!(seen.count(), 5, "nor handled again");

@@ -65,9 +65,12 @@ impl Message for Job {
     fn decode(header: &Header, body: &RawValue) -> Result<Self, DecodeError> {
         let kind = || header.kind.clone();
         match (header.kind.as_str(), header.v) {
-            ("JOB", 1) => serde_json::from_str(body.get()).map(Job).map_err(|error| {
-                DecodeError::Malformed { kind: kind(), reason: error.to_string() }
-            }),
+            ("JOB", 1) => match bare_number(body.get()) {
+                Some(number) => Ok(Self(number)),
+                None => serde_json::from_str(body.get()).map(Job).map_err(|error| {
+                    DecodeError::Malformed { kind: kind(), reason: error.to_string() }
+                }),
+            },
             ("JOB", version) => Err(DecodeError::UnknownVersion { kind: kind(), version }),
             ("BOMB", _) => panic!("a decoder that panics"),
             _ => Err(DecodeError::UnknownType(kind())),
@@ -78,12 +81,21 @@ impl Message for Job {
         Schedule::STANDARD
     }
 
-    /// A number alone; its identity follows from the broker's id.
+    /// Its identity follows from the broker's id.
     fn decode_bare(text: &str, from: &Bare<'_>) -> Option<Result<(Header, Self), DecodeError>> {
-        let number = text.parse().ok()?;
+        let number = bare_number(text)?;
         let id = EnvelopeId(Uuid::new_v5(&Uuid::NAMESPACE_OID, from.message_id.as_bytes()));
         Some(Ok((Header { id, recorded_at: from.sent_at, ..header(number) }, Self(number))))
     }
+}
+
+/// A job without an envelope, which arbitrary text hits in no lifetime.
+pub(crate) fn bare(id: u64) -> String {
+    format!("\"bare job {id}\"")
+}
+
+fn bare_number(text: &str) -> Option<u64> {
+    text.strip_prefix("\"bare job ")?.strip_suffix('"')?.parse().ok()
 }
 
 pub(crate) fn header(id: u64) -> Header {
@@ -210,6 +222,21 @@ impl Rig {
         let drain = CancellationToken::new();
         let task = tokio::spawn(engine.run(drain.clone()));
         Running { status, drain, task }
+    }
+
+    /// As [`Rig::start`], with what the handler was given on record.
+    pub(crate) fn start_noting<F, Fut>(&self, handle: F) -> (Running, Seen)
+    where
+        F: Fn(Delivery<Job>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        let seen = Seen::default();
+        let noted = seen.clone();
+        let running = self.start(move |delivery| {
+            noted.note(&delivery);
+            handle(delivery)
+        });
+        (running, seen)
     }
 
     /// The dead letters, in no order.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use queue_core::{DriverError, EntryError};
 
 use crate::broker_driver::{Fault, Kind};
-use crate::rig::{Rig, Seen};
+use crate::rig::Rig;
 
 #[tokio::test(start_paused = true)]
 async fn a_message_costs_a_fifth_of_a_call() {
@@ -68,14 +68,7 @@ async fn failed_entries_and_lost_answers_are_tried_again() {
             _ => Fault::None,
         }
     });
-    let seen = Seen::default();
-    let running = rig.start({
-        let seen = seen.clone();
-        move |delivery| {
-            seen.note(&delivery);
-            async { Ok(()) }
-        }
-    });
+    let (running, seen) = rig.start_noting(|_| async { Ok(()) });
     rig.until_empty().await;
     assert_eq!(seen.sorted(), (0..50).collect::<Vec<_>>(), "each handled once");
     assert!(rig.world.elapsed() < Duration::from_secs(30), "inside the first lease");
@@ -93,14 +86,7 @@ async fn a_redelivery_of_what_is_done_costs_one_delete() {
         }
         _ => Fault::None,
     });
-    let seen = Seen::default();
-    let running = rig.start({
-        let seen = seen.clone();
-        move |delivery| {
-            seen.note(&delivery);
-            async { Ok(()) }
-        }
-    });
+    let (running, seen) = rig.start_noting(|_| async { Ok(()) });
     rig.until_empty().await;
     assert_eq!(seen.sorted(), [0, 1, 2], "the handler has not seen them again");
     let totals = running.status.snapshot().totals;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use queue_core::dead_letter::EnvelopeSummary;
 
 use crate::broker_driver::World;
-use crate::rig::{DAY, QUEUE, Rig, Seen, envelope, header};
+use crate::rig::{DAY, QUEUE, Rig, envelope, header};
 
 #[tokio::test(start_paused = true)]
 async fn each_kind_of_nonsense_is_rejected_with_its_reason_and_the_rest_goes_on() {
@@ -33,14 +33,7 @@ async fn each_kind_of_nonsense_is_rejected_with_its_reason_and_the_rest_goes_on(
         rig.queue.put(body);
     }
     rig.queue.put(&with(|header| header.hops = 4, "1"));
-    let seen = Seen::default();
-    let running = rig.start({
-        let seen = seen.clone();
-        move |delivery| {
-            seen.note(&delivery);
-            async { Ok(()) }
-        }
-    });
+    let (running, seen) = rig.start_noting(|_| async { Ok(()) });
     rig.until_empty().await;
     let letters = rig.letters();
     assert_eq!(letters.len(), nonsense.len());

@@ -27,6 +27,7 @@ use self::listener::Listener;
 use self::publisher::{Publisher, failed};
 use self::topic::Topic;
 use crate::error::{SinkError, SinkErrorKind};
+use crate::events::{told, whole};
 
 /// The sink's name in metrics and errors.
 pub const NAME: &str = "redis";
@@ -83,7 +84,7 @@ impl Feed {
     pub async fn publish(&self, events: &[FeedEvent]) -> Result<(), SinkError> {
         let items =
             events.iter().map(|event| (Topic::live(&event.tenant), event.encode())).collect();
-        self.publisher.publish(items).await
+        told(NAME, "publish", whole, self.publisher.publish(items)).await
     }
 
     /// Listens to a tenant's logs, also while Redis is down. The first signal is a
@@ -98,13 +99,13 @@ impl Feed {
     /// [`Signal::Gap`] and backfill from the database, which knows what was erased. What was
     /// delivered to a process before stays delivered.
     pub async fn forget(&self, tenant: &Tenant) -> Result<(), SinkError> {
-        self.publisher.forget(&Topic::live(tenant)).await
+        told(NAME, "forget", whole, self.publisher.forget(&Topic::live(tenant))).await
     }
 
     /// Tells every process that an API key was revoked.
     pub async fn announce_revocation(&self, key_id: &str) -> Result<(), SinkError> {
         let item = (Topic::revocations(), key_id.as_bytes().to_vec());
-        self.publisher.publish(vec![item]).await
+        told(NAME, "publish", whole, self.publisher.publish(vec![item])).await
     }
 
     /// Listens to revoked key ids. On [`Signal::Gap`] forget everything that is cached about keys.

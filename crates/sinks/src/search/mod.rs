@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::opensearch::OpenSearchSink;
 pub use crate::error::{ItemError, SinkError, SinkErrorKind};
+use crate::events::ToldSearch;
 pub use config::{SearchAuth, SearchConfig};
 pub use document::{Document, DocumentRef, Entity};
 pub use partition::{Month, Partition};
@@ -159,11 +160,11 @@ pub trait Search: Probe {
 /// A search engine that is shared.
 pub type SharedSearch = Arc<dyn Search>;
 
-/// The engine that the configuration names; connects when first used. `database` is where
+/// The engine that the configuration names, its calls told as metrics; connects when first used. `database` is where
 /// PostgreSQL search keeps its table: the API's or the worker's role to read, the worker's to write.
 pub async fn open(config: &SearchConfig, database: &Database) -> Result<SharedSearch, SinkError> {
     if config.opensearch_url.is_some() {
-        return Ok(Arc::new(OpenSearchSink::new(config).await?));
+        return Ok(Arc::new(ToldSearch(OpenSearchSink::new(config).await?)));
     }
-    Ok(Arc::new(PostgresSearch::new(config, database.clone())))
+    Ok(Arc::new(ToldSearch(PostgresSearch::new(config, database.clone()))))
 }

@@ -62,6 +62,26 @@ async fn not_listening(feed: &Feed) {
     eventually(SOON, "not listening", async || (!feed.is_listening()).then_some(())).await;
 }
 
+/// A publisher at Redis and a reader behind a proxy, who has read event 0.
+struct Proxied {
+    redis: TestRedis,
+    proxy: Proxy,
+    publishing: Feed,
+    reading: Feed,
+    reader: Subscription<FeedEvent>,
+}
+
+async fn proxied() -> Proxied {
+    let redis = TestRedis::new().await;
+    let proxy = Proxy::before(redis.url()).await;
+    let (publishing, reading) = (feed(redis.url()), feed(&proxy.instead_in(redis.url())));
+    let mut reader = reading.subscribe(&tenant()).unwrap();
+    gap(&mut reader).await;
+    publishing.publish(&events(0..1)).await.unwrap();
+    assert_eq!(item(&mut reader).await, event(0));
+    Proxied { redis, proxy, publishing, reading, reader }
+}
+
 #[tokio::test]
 async fn every_reader_gets_its_tenants_events_in_order() {
     let redis = TestRedis::new().await;
@@ -88,13 +108,7 @@ async fn every_reader_gets_its_tenants_events_in_order() {
 
 #[tokio::test]
 async fn what_came_while_the_connection_was_cut_is_read_from_the_stream() {
-    let redis = TestRedis::new().await;
-    let proxy = Proxy::before(redis.url()).await;
-    let (publishing, reading) = (feed(redis.url()), feed(&proxy.instead_in(redis.url())));
-    let mut reader = reading.subscribe(&tenant()).unwrap();
-    gap(&mut reader).await;
-    publishing.publish(&events(0..1)).await.unwrap();
-    assert_eq!(item(&mut reader).await, event(0));
+    let Proxied { redis: _redis, proxy, publishing, reading, mut reader } = proxied().await;
     proxy.mood(Mood::Down);
     not_listening(&reading).await;
     publishing.publish(&events(1..80)).await.unwrap();
@@ -108,13 +122,7 @@ async fn what_came_while_the_connection_was_cut_is_read_from_the_stream() {
 
 #[tokio::test]
 async fn a_stream_that_was_trimmed_meanwhile_is_a_gap() {
-    let redis = TestRedis::new().await;
-    let proxy = Proxy::before(redis.url()).await;
-    let (publishing, reading) = (feed(redis.url()), feed(&proxy.instead_in(redis.url())));
-    let mut reader = reading.subscribe(&tenant()).unwrap();
-    gap(&mut reader).await;
-    publishing.publish(&events(0..1)).await.unwrap();
-    item(&mut reader).await;
+    let Proxied { redis: _redis, proxy, publishing, reading, mut reader } = proxied().await;
     proxy.mood(Mood::Down);
     not_listening(&reading).await;
     // The stream keeps about 200.
@@ -202,13 +210,7 @@ async fn whoever_listens_while_a_stream_is_forgotten_gets_a_gap() {
 
 #[tokio::test]
 async fn whoever_was_cut_off_while_a_stream_was_forgotten_gets_a_gap_and_nothing_of_it() {
-    let redis = TestRedis::new().await;
-    let proxy = Proxy::before(redis.url()).await;
-    let (publishing, reading) = (feed(redis.url()), feed(&proxy.instead_in(redis.url())));
-    let mut reader = reading.subscribe(&tenant()).unwrap();
-    gap(&mut reader).await;
-    publishing.publish(&events(0..1)).await.unwrap();
-    item(&mut reader).await;
+    let Proxied { redis: _redis, proxy, publishing, reading, mut reader } = proxied().await;
     proxy.mood(Mood::Down);
     not_listening(&reading).await;
     publishing.publish(&events(1..3)).await.unwrap();
@@ -237,13 +239,7 @@ async fn a_redis_that_is_down_at_the_start_is_waited_for() {
 
 #[tokio::test]
 async fn a_network_that_swallows_everything_is_noticed() {
-    let redis = TestRedis::new().await;
-    let proxy = Proxy::before(redis.url()).await;
-    let (publishing, reading) = (feed(redis.url()), feed(&proxy.instead_in(redis.url())));
-    let mut reader = reading.subscribe(&tenant()).unwrap();
-    gap(&mut reader).await;
-    publishing.publish(&events(0..1)).await.unwrap();
-    item(&mut reader).await;
+    let Proxied { redis: _redis, proxy, publishing, reading, mut reader } = proxied().await;
     proxy.mood(Mood::Silent);
     not_listening(&reading).await;
     assert!(reading.publish(&events(1..2)).await.is_err());

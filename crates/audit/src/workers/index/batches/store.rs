@@ -7,11 +7,12 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use database::DbErrorClass;
 use queue_core::coalesce::{BisectError, bisect};
+use sinks::events::{Outcome, told};
 use sinks::pubsub::FeedEvent;
 use sinks::pubsub::event::RECORD_BYTES_MAX;
 use sinks::search::Document;
 
-use crate::model::{LogKey, NewLog, StoredLog};
+use crate::model::{Inserted, LogKey, NewLog, StoredLog};
 use crate::projection;
 use crate::rules::{self, Unplaced};
 use crate::store::{LogStore, StoreError};
@@ -125,7 +126,7 @@ async fn insert(
     bisect((0..logs.len()).collect(), |places: Vec<usize>| async move {
         // Bisection hands over whole ranges.
         let (first, last) = (places[0], places[places.len() - 1]);
-        match store.insert(&logs[first..=last]).await {
+        match told("postgres", "insert", ended, store.insert(&logs[first..=last])).await {
             Ok(done) if done.new_rows == places.len() as u64 => {
                 Ok(vec![Row::New(done.ingest_xid); places.len()])
             }
@@ -137,6 +138,18 @@ async fn insert(
         }
     })
     .await
+}
+
+fn ended(answer: &Result<Inserted, StoreError>) -> Outcome {
+    match answer {
+        Ok(_) => Outcome::Ok,
+        Err(error) => match error.class {
+            DbErrorClass::Retry | DbErrorClass::Unavailable => Outcome::Unavailable,
+            DbErrorClass::Data | DbErrorClass::NoPartition | DbErrorClass::Fault => {
+                Outcome::Refused
+            }
+        },
+    }
 }
 
 async fn known(
