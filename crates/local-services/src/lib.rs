@@ -10,6 +10,8 @@ pub mod answers;
 pub mod error;
 pub mod localstack;
 pub mod opensearch;
+pub mod part;
+pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod programs;
@@ -18,7 +20,6 @@ pub mod shared;
 
 mod directory;
 mod fetching;
-mod port;
 
 pub use error::PartError;
 

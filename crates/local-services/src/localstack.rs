@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::answers::answers;
 use crate::directory::Directory;
 use crate::error::{PartError, io};
+use crate::part::Part;
 use crate::process::{Keep, Launch, Process};
 use crate::programs::{self, Package};
 use crate::{fetching, port};
@@ -67,13 +68,12 @@ pub async fn ready(port: u16) -> bool {
     answers(port, READY).await
 }
 
-/// A running LocalStack. Dropping it stops the server.
+/// A running LocalStack.
+pub type LocalStack = Part<Kind>;
+
+/// Nothing that the others do not have.
 #[derive(Debug)]
-pub struct LocalStack {
-    process: Process,
-    _directory: Directory,
-    port: u16,
-}
+pub struct Kind;
 
 impl LocalStack {
     /// Starts one with its files in that directory; it keeps nothing over a restart.
@@ -106,27 +106,12 @@ impl LocalStack {
             keep,
         })?;
         process.until_ready(READY_LIMIT, async || ready(port).await).await?;
-        Ok(Self { process, _directory: directory, port })
+        Ok(Self::running(process, directory, port, Kind))
     }
 
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// The server's process id.
-    pub fn pid(&self) -> Option<i32> {
-        self.process.pid()
-    }
-
-    /// Stops it.
-    pub async fn stop(self) -> Result<(), PartError> {
-        self.process.stop().await
-    }
-
-    /// SIGKILL, as a crash would.
-    pub async fn kill(self) -> Result<(), PartError> {
-        self.process.kill().await
+        format!("http://127.0.0.1:{}", self.port())
     }
 }
 

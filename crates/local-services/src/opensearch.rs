@@ -10,6 +10,7 @@ use crate::account::give;
 use crate::answers::answers;
 use crate::directory::Directory;
 use crate::error::{PartError, io};
+use crate::part::Part;
 use crate::process::{Keep, Launch, Process};
 use crate::programs::{self, Package};
 use crate::{fetching, port};
@@ -54,13 +55,12 @@ pub fn fetch(cache: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf, PartErr
     Ok(unpacked.join(name))
 }
 
-/// A running node. Dropping it stops the server.
+/// A running node.
+pub type OpenSearch = Part<Kind>;
+
+/// Nothing that the others do not have.
 #[derive(Debug)]
-pub struct OpenSearch {
-    process: Process,
-    _directory: Directory,
-    port: u16,
-}
+pub struct Kind;
 
 impl OpenSearch {
     /// Starts the node of that directory, with the distribution that [`fetch`] brought.
@@ -93,27 +93,12 @@ impl OpenSearch {
         })?;
         let health = "/_cluster/health?wait_for_status=yellow&timeout=2s";
         process.until_ready(READY_LIMIT, async || answers(port, health).await).await?;
-        Ok(Self { process, _directory: directory, port })
+        Ok(Self::running(process, directory, port, Kind))
     }
 
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// The server's process id.
-    pub fn pid(&self) -> Option<i32> {
-        self.process.pid()
-    }
-
-    /// Stops it cleanly.
-    pub async fn stop(self) -> Result<(), PartError> {
-        self.process.stop().await
-    }
-
-    /// SIGKILL, as a crash would.
-    pub async fn kill(self) -> Result<(), PartError> {
-        self.process.kill().await
+        format!("http://127.0.0.1:{}", self.port())
     }
 }
 

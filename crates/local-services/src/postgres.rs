@@ -13,6 +13,7 @@ use crate::Durability;
 use crate::account::{Account, give};
 use crate::directory::Directory;
 use crate::error::{PartError, io, last_lines};
+use crate::part::Part;
 use crate::port;
 use crate::process::{Keep, Launch, Process, alive, command_line, send};
 use crate::programs::{self, Package};
@@ -32,13 +33,13 @@ const PACKAGE: Package = Package {
     brew: "postgresql@17",
 };
 
-/// A running cluster. Dropping it stops the server.
+/// A running cluster.
+pub type Postgres = Part<Kind>;
+
+/// What only PostgreSQL has.
 #[derive(Debug)]
-pub struct Postgres {
-    process: Process,
-    directory: Directory,
+pub struct Kind {
     password: String,
-    port: u16,
 }
 
 impl Postgres {
@@ -64,7 +65,9 @@ impl Postgres {
         loop {
             let port = port::kept(&directory.join("port"))?;
             match launch(&bin, &directory, port, durability, keep.clone()).await {
-                Ok(process) => return Ok(Self { process, directory, password, port }),
+                Ok(process) => {
+                    return Ok(Self::running(process, directory, port, Kind { password }));
+                }
                 Err(PartError::Ended { tail, .. })
                     if starts < STARTS_MAX && tail.contains("could not bind") =>
                 {
@@ -83,32 +86,7 @@ impl Postgres {
 
     /// `postgres://…` of another database.
     pub fn url_of(&self, database: &str) -> String {
-        format!("postgres://{NAME}:{}@127.0.0.1:{}/{database}", self.password, self.port)
-    }
-
-    /// The loopback port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Where it really is: root's servers cannot always use the directory asked for.
-    pub fn dir(&self) -> &Path {
-        &self.directory.path
-    }
-
-    /// The postmaster's process id.
-    pub fn pid(&self) -> Option<i32> {
-        self.process.pid()
-    }
-
-    /// Stops it cleanly: sessions are ended, nothing is lost.
-    pub async fn stop(self) -> Result<(), PartError> {
-        self.process.stop().await
-    }
-
-    /// SIGKILL, as a crash would.
-    pub async fn kill(self) -> Result<(), PartError> {
-        self.process.kill().await
+        format!("postgres://{NAME}:{}@127.0.0.1:{}/{database}", self.kind.password, self.port())
     }
 }
 

@@ -10,25 +10,26 @@ use crate::Durability;
 use crate::account::give;
 use crate::directory::Directory;
 use crate::error::PartError;
+use crate::part::Part;
 use crate::port;
 use crate::process::{Keep, Launch, Process};
 use crate::programs::{self, Package};
 
 const PART: &str = "Redis";
 /// Loading an append-only file is part of starting.
-const READY_LIMIT: Duration = Duration::from_secs(30);
+const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Names of the server: Valkey speaks the same protocol.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
 const PACKAGE: Package =
     Package { apt: "redis-server", dnf: "redis", apk: "redis", pacman: "valkey", brew: "redis" };
 
-/// A running server. Dropping it stops the server.
+/// A running server.
+pub type Redis = Part<Kind>;
+
+/// What only Redis has.
 #[derive(Debug)]
-pub struct Redis {
-    process: Process,
-    _directory: Directory,
+pub struct Kind {
     password: String,
-    port: u16,
 }
 
 impl Redis {
@@ -74,32 +75,12 @@ impl Redis {
             keep: Keep::WithHandle,
         })?;
         process.until_ready(READY_LIMIT, async || pong(port, &password).await).await?;
-        Ok(Self { process, _directory: directory, password, port })
+        Ok(Self::running(process, directory, port, Kind { password }))
     }
 
     /// `redis://…` with the password.
     pub fn url(&self) -> String {
-        format!("redis://:{}@127.0.0.1:{}/", self.password, self.port)
-    }
-
-    /// The loopback port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The server's process id.
-    pub fn pid(&self) -> Option<i32> {
-        self.process.pid()
-    }
-
-    /// Stops it cleanly.
-    pub async fn stop(self) -> Result<(), PartError> {
-        self.process.stop().await
-    }
-
-    /// SIGKILL, as a crash would.
-    pub async fn kill(self) -> Result<(), PartError> {
-        self.process.kill().await
+        format!("redis://:{}@127.0.0.1:{}/", self.kind.password, self.port())
     }
 }
 

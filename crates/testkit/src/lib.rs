@@ -9,7 +9,7 @@ pub mod binary;
 pub mod database;
 pub mod eventually;
 pub mod http_double;
-
+pub mod port;
 pub mod proxy;
 pub mod redis;
 pub mod shared_parts;
@@ -21,7 +21,7 @@ pub use binary::binary;
 pub use database::TestDatabase;
 pub use eventually::{agrees, eventually};
 pub use http_double::{Answer, Gate, HttpDouble, Seen};
-
+pub use port::free_port;
 pub use proxy::{Mood, Proxy};
 pub use redis::TestRedis;
 pub use shared_parts::{TestLocalStack, TestOpenSearch};

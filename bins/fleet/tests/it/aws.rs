@@ -105,7 +105,7 @@ async fn it_is_ready_when_every_service_is_and_not_before() {
         (bad == BTreeSet::from(["audit-index", "sqs"])).then_some(())
     })
     .await;
-    assert!(!starting.has_spoken(), "the queue does not answer");
+    assert!(!starting.speaks().await, "the queue does not answer");
     queues.mood(Mood::Pass);
     let fleet = starting.ready().await;
     let checks = place.checks().await.unwrap();

@@ -1,6 +1,5 @@
 //! A fleet in a directory of its own, on free ports, with nothing of this shell's environment.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::free_port;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -20,11 +20,6 @@ pub(crate) struct Place {
     pub(crate) api: u16,
     pub(crate) sqs: u16,
     pub(crate) admin: u16,
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Place {
@@ -108,10 +103,9 @@ impl Starting {
         Fleet { child: self.child, ready, api: self.api, admin: self.admin }
     }
 
-    /// Whether it has said that it is ready.
-    pub(crate) fn has_spoken(&mut self) -> bool {
-        use futures_util::FutureExt;
-        self.lines.next_line().now_or_never().is_some()
+    /// Whether it says for a while that it is ready.
+    pub(crate) async fn speaks(&mut self) -> bool {
+        tokio::time::timeout(Duration::from_millis(500), self.lines.next_line()).await.is_ok()
     }
 }
 

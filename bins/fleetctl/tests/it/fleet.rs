@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use contracts::catalogue::{AUDIT_INDEX, QUEUES};
 use serde_json::{Value, json};
-use testkit::{TestDatabase, TestOpenSearch, TestRedis, TestSqs, binary, eventually};
+use testkit::{TestDatabase, TestOpenSearch, TestRedis, TestSqs, binary, eventually, free_port};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
@@ -29,11 +29,6 @@ pub(crate) struct Fleet {
     _process: Child,
     _redis: TestRedis,
     _database: TestDatabase,
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Fleet {
