@@ -45,3 +45,21 @@ pub fn agrees<T, E: Display>(
         }
     }
 }
+
+/// Runs of [`in_time`] at most.
+const TRIES: usize = 5;
+
+/// The outcome of the first run of `exchange` that takes less than `limit`; panics with `what` when
+/// none does. A machine that stalls makes one run late, code that is late is late every time.
+pub async fn in_time<T>(limit: Duration, what: &str, mut exchange: impl AsyncFnMut() -> T) -> T {
+    let mut took = Vec::new();
+    for _ in 0..TRIES {
+        let begun = Instant::now();
+        let outcome = exchange().await;
+        took.push(begun.elapsed());
+        if begun.elapsed() < limit {
+            return outcome;
+        }
+    }
+    panic!("not once within {limit:?}: {what}: {took:?}");
+}

@@ -19,7 +19,7 @@ mod missing;
 
 pub use binary::binary;
 pub use database::TestDatabase;
-pub use eventually::{agrees, eventually};
+pub use eventually::{agrees, eventually, in_time};
 pub use http_double::{Answer, Gate, HttpDouble, Seen};
 pub use port::free_port;
 pub use proxy::{Mood, Proxy};

@@ -43,7 +43,7 @@ pub(crate) async fn an_empty_poll_waits_and_returns_nothing(backend: Backend) {
     let begun = Instant::now();
     assert!(receive_waiting(&queue, 30, 2).await.is_empty());
     let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(1_900) && took < Duration::from_secs(6), "{took:?}");
+    assert!(took >= Duration::from_millis(1_900) && took < Duration::from_secs(30), "{took:?}");
 }
 
 pub(crate) async fn a_long_poll_wakes_when_a_message_arrives(backend: Backend) {
@@ -54,7 +54,7 @@ pub(crate) async fn a_long_poll_wakes_when_a_message_arrives(backend: Backend) {
         send(&queue, &[message("wake")]).await;
     });
     assert_eq!(bodies(&received), ["wake"]);
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(18), "{:?}", begun.elapsed());
 }
 
 pub(crate) async fn a_receive_returns_at_most_what_it_asks_for(backend: Backend) {
