@@ -1,6 +1,9 @@
 //! The port to a broker: one value per queue, four calls that move messages and two that look.
 //! A driver translates; it never retries, buffers, batches or decides.
 
+#[cfg(test)]
+pub(crate) mod asking;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

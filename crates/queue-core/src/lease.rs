@@ -264,26 +264,13 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn received(receipt: &str) -> Received {
-        Received {
-            message_id: "m".into(),
-            receipt: receipt.into(),
-            body: String::new(),
-            receives: 1,
-            sent_at_ms: 0,
-            first_received_at_ms: None,
-            group: None,
-            sequence: None,
-            attributes: Vec::new(),
-        }
-    }
+    use crate::driver::asking::received;
 
     #[test]
     fn a_cancelled_lease_gives_way_to_a_newer_receipt_and_does_not_take_it_along() {
         let leases = Arc::new(Leases::new(Duration::from_secs(30)));
         let now = Instant::now();
-        let take = |receipt| leases.take(&[received(receipt)], now).remove(0);
+        let take = |receipt| leases.take(&[received("m", receipt)], now).remove(0);
         let first = take("r1").expect("the first is taken in hand");
         assert!(take("r2").is_none(), "not handled twice at once");
         assert_eq!(first.lease().receipt(), "r2", "a duplicate lends its receipt");

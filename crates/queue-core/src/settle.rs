@@ -168,3 +168,49 @@ fn per_entry(entries: usize, answer: Result<EntryResults, DriverError>) -> Entry
     results.resize_with(entries, || Err(EntryError::Transient("not in the answer".into())));
     results
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::asking::{Asking, received};
+    use crate::lease::Leases;
+    use crate::status::EngineStatus;
+
+    #[test]
+    fn every_entry_has_a_result_also_when_the_answer_is_short_or_none() {
+        let again =
+            |result: &Result<(), EntryError>| matches!(result, Err(EntryError::Transient(_)));
+        let short = per_entry(3, Ok(vec![Ok(())]));
+        assert!(short.len() == 3 && short[0].is_ok() && short[1..].iter().all(again));
+        let none = per_entry(2, Err(DriverError::Timeout("no answer".into())));
+        assert!(none.len() == 2 && none.iter().all(again));
+        let refused = per_entry(2, Err(DriverError::Refused("no such queue".into())));
+        assert_eq!(refused, vec![Err(EntryError::Refused("no such queue".into())); 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receipt_that_arrived_during_the_delete_is_deleted_too() {
+        let (driver, mut asked) = Asking::new();
+        let driver: Arc<dyn Driver> = Arc::new(driver);
+        let status = Arc::new(EngineStatus::new("jobs".into(), "test"));
+        let meters = Arc::new(Meters::new("jobs", "test", status));
+        let config = EngineConfig::for_queue(&contracts::catalogue::AUDIT_INDEX);
+        let settler = Settler::new(&driver, &config, Arc::new(Jitter::new(Some(1))), meters);
+        let leases = Arc::new(Leases::new(Duration::from_secs(30)));
+        let take = |receipt| leases.take(&[received("m", receipt)], Instant::now()).remove(0);
+        let held = take("r1").expect("taken in hand");
+        let broker = async {
+            let (receipts, answer) = asked.recv().await.unwrap();
+            assert_eq!(receipts, ["r1"]);
+            assert!(take("r2").is_none(), "a duplicate lends its receipt");
+            answer.send(vec![Ok(())]).unwrap();
+            let (receipts, answer) = asked.recv().await.unwrap();
+            answer.send(vec![Ok(())]).unwrap();
+            receipts
+        };
+        let both = async { tokio::join!(settler.delete(&held), broker) };
+        let (settled, receipts) =
+            tokio::time::timeout(Duration::from_secs(20), both).await.expect("two deletes");
+        assert_eq!((settled, receipts), (Settled::Confirmed, vec!["r2".to_owned()]));
+    }
+}

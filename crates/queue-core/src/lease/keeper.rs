@@ -146,3 +146,98 @@ impl Keeper {
         self.leases.extended.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::driver::asking::{Asked, Asking, received};
+    use crate::lease::Held;
+    use crate::status::EngineStatus;
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    fn keep(leases: &Arc<Leases>) -> mpsc::UnboundedReceiver<Asked> {
+        let (driver, asked) = Asking::new();
+        let status = Arc::new(EngineStatus::new("jobs".into(), "test"));
+        let keeper = Keeper {
+            leases: Arc::clone(leases),
+            driver: Arc::new(driver),
+            clock: Arc::new(SystemClock),
+            meters: Arc::new(Meters::new("jobs", "test", status)),
+            progress_timeout: Duration::from_secs(3_600),
+        };
+        tokio::spawn(keeper.run());
+        asked
+    }
+
+    fn take(leases: &Arc<Leases>, message: &str, receipt: &str) -> Option<Held> {
+        leases.take(&[received(message, receipt)], Instant::now()).remove(0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_about_an_old_receipt_says_nothing_of_the_newer_one() {
+        let leases = Arc::new(Leases::new(LEASE));
+        let held = take(&leases, "m", "r1").unwrap();
+        let mut asked = keep(&leases);
+        let mut newer = Instant::now();
+        for (old, new, answer) in [
+            ("r1", "r2", Ok(())),
+            ("r2", "r3", Err(EntryError::LeaseLost("the receipt is old".into()))),
+        ] {
+            let (receipts, answered) = asked.recv().await.unwrap();
+            assert_eq!(receipts, [old]);
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert!(take(&leases, "m", new).is_none());
+            newer = Instant::now();
+            answered.send(vec![answer]).unwrap();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert_eq!(held.lease().ends(), newer + LEASE, "as the newer receipt has it");
+        }
+        assert!(newer.elapsed() < LEASE && !held.lease().cancelled().is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_most_urgent_are_extended_first_where_not_all_can_be() {
+        let leases = Arc::new(Leases::new(LEASE));
+        let mut held = Vec::new();
+        for (count, name) in [(5, "urgent"), (BATCH_ENTRIES_MAX * CALLS_MAX, "later")] {
+            let names: Vec<String> = (0..count).map(|n| format!("{name}-{n}")).collect();
+            held.extend(names.iter().map(|id| take(&leases, id, id).unwrap()));
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+        let mut asked = keep(&leases);
+        let (first, _answer) = asked.recv().await.unwrap();
+        assert!(first[..5].iter().all(|receipt| receipt.starts_with("urgent")), "{first:?}");
+        assert!(first[5..].iter().all(|receipt| receipt.starts_with("later")), "{first:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_give_back_waits_for_an_extension_that_is_on_its_way() {
+        let leases = Arc::new(Leases::new(LEASE));
+        let held = take(&leases, "m", "r1").unwrap();
+        let (_, answered) = keep(&leases).recv().await.unwrap();
+        let stopped = held.stop_extending();
+        tokio::pin!(stopped);
+        let early = tokio::time::timeout(Duration::from_secs(1), &mut stopped).await;
+        assert!(early.is_err(), "it would overwrite the delay that is about to be set");
+        answered.send(vec![Ok(())]).unwrap();
+        tokio::time::timeout(Duration::from_secs(1), stopped).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_extension_at_a_time_counted_from_before_its_call() {
+        let leases = Arc::new(Leases::new(LEASE));
+        let held = take(&leases, "m", "r1").unwrap();
+        let mut asked = keep(&leases);
+        let (_, answered) = asked.recv().await.unwrap();
+        let before = Instant::now();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(asked.try_recv().is_err(), "the first is on its way");
+        answered.send(vec![Ok(())]).unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(held.lease().ends(), before + LEASE, "the broker's end is not earlier");
+    }
+}

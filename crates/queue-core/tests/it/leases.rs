@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use queue_core::{DriverError, EntryError};
+use queue_core::{DriverError, EntryError, Failure};
 
 use crate::broker_driver::{Fault, Kind};
 use crate::rig::{Rig, Seen};
@@ -215,5 +215,22 @@ async fn a_duplicate_of_a_message_in_hand_is_not_handled_beside_it() {
     assert_eq!(seen.sorted(), (0..10).collect::<Vec<_>>());
     let status = running.status.snapshot();
     assert_eq!((status.totals.received, status.in_flight), (30, 0), "{status:?}");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snooze_after_long_work_ends_below_the_brokers_ceiling() {
+    const HOUR: u64 = 3_600;
+    let rig = Rig::new();
+    rig.fill(0..1);
+    let running = rig.start(|delivery| async {
+        work(delivery, 120).await;
+        Err(Failure::Snooze(Duration::from_secs(11 * HOUR)))
+    });
+    let given_back = || rig.queue.calls(Kind::Extend).into_iter().find(|c| c.seconds[0] > HOUR);
+    rig.until("given back", || given_back().is_some()).await;
+    let seconds = given_back().unwrap().seconds[0];
+    let most = 10 * HOUR;
+    assert!((most - 60..=most).contains(&seconds), "{seconds} s after two hours of twelve");
     running.stop().await;
 }
