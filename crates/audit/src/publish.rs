@@ -273,3 +273,6 @@ async fn send_in_time(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

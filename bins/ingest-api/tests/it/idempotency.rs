@@ -23,6 +23,10 @@ async fn the_same_key_gives_the_same_answer_and_no_second_message() {
     problem(&send(&scene, "k1", "/logs", &event(2)).await, 422, "idempotency-mismatch");
     let other_route = send(&scene, "k1", "/logs/bulk", &json!([event(1)])).await;
     problem(&other_route, 422, "idempotency-mismatch");
+    // The very same bytes, which the other route takes as well: as one line.
+    let lines = scene.post("/logs/bulk").header("idempotency-key", "k1");
+    let lines = lines.header("content-type", "application/x-ndjson").body(event(1).to_string());
+    problem(&told(lines.send().await.unwrap()).await, 422, "idempotency-mismatch");
     assert_ne!(send(&scene, "k2", "/logs", &event(1)).await.1["id"], first.1["id"]);
     let foreign = scene.client.post(scene.url("/logs")).bearer_auth(&scene.foreign_key);
     let foreign = foreign.header("idempotency-key", "k1").json(&event(2)).send().await.unwrap();

@@ -50,6 +50,22 @@ async fn every_route_asks_for_its_scope() {
 }
 
 #[tokio::test]
+async fn old_events_need_the_import_scope() {
+    let scene = Scene::new().await;
+    let mut old = event(1);
+    old["occurred_at"] = json!("2001-01-01T00:00:00Z");
+    let send = async |key: &str| {
+        let request = scene.client.post(scene.url("/logs")).bearer_auth(key).json(&old);
+        told(request.send().await.unwrap()).await
+    };
+    let refused = send(&scene.key).await;
+    problem(&refused, 422, "invalid-field");
+    assert_eq!(refused.1["errors"][0]["pointer"], "/occurred_at");
+    assert!(refused.1["errors"][0]["detail"].as_str().unwrap().contains("logs:import"));
+    assert_eq!(send(&scene.foreign_key).await.0, 202, "a key with the scope");
+}
+
+#[tokio::test]
 async fn expired_keys_are_told_when_and_malformed_ones_what_is_expected() {
     let scene = Scene::new().await;
     let owner = scene.database.connect(Role::Owner);
@@ -85,7 +101,7 @@ async fn expired_keys_are_told_when_and_malformed_ones_what_is_expected() {
         format!("Basic {key}"),
         format!("Bearer {key} {key}"),
         format!("Bearer flt_test_{id}"),
-        format!("Bearer flt_{id}_{secret}"),
+        format!("Bearer flt__{id}_{secret}"),
         format!("Bearer {}", key.replace("flt_", "xyz_")),
         format!("Bearer {}", "f".repeat(4_000)),
     ] {

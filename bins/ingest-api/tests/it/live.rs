@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chassis::Ended;
+use edge::Scope;
 use futures_util::{SinkExt, StreamExt};
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::scene::{PATIENCE, Scene, event, problem, told};
+use crate::scene::{PATIENCE, Scene, event, make_key, problem, told};
 
 struct Tail {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -176,6 +177,21 @@ async fn tickets_that_wait_stop_at_the_limit_of_a_tenant() {
     assert_eq!(sqlx::query(expire).execute(owner.pool()).await.unwrap().rows_affected(), 1);
     assert_eq!(ask().await.0, 201);
     problem(&ask().await, 503, "overloaded");
+    owner.close().await;
+}
+
+#[tokio::test]
+async fn a_connection_asks_for_its_scope() {
+    let mut scene = Scene::new().await;
+    let owner = scene.database.connect(database::Role::Owner);
+    let others: Vec<Scope> =
+        Scope::ALL.iter().copied().filter(|scope| *scope != Scope::LogsTail).collect();
+    for (scopes, refused) in [(&others[..], Some(403)), (&[Scope::LogsTail], None)] {
+        scene.key = make_key(&owner, "acme", scopes).await;
+        assert_eq!(connect(&scene, "/logs/live").await.err(), refused);
+    }
+    scene.key = "flt_test_x_y".to_owned();
+    assert_eq!(connect(&scene, "/logs/live").await.err(), Some(401));
     owner.close().await;
 }
 
