@@ -92,7 +92,8 @@ fn age(line: &str) -> Option<(String, i64)> {
     let rest = line.strip_prefix(OLDEST_AGE_SECONDS)?.strip_prefix('{')?;
     let (labels, value) = rest.split_once('}')?;
     let queue = labels.split("queue=\"").nth(1)?.split('"').next()?;
-    let value: f64 = value.trim().parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0)?;
+    let value: f64 =
+        value.trim().parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0)?;
     #[expect(clippy::cast_possible_truncation, reason = "an age in seconds, shown to a person")]
     Some((queue.to_owned(), value as i64))
 }
