@@ -190,6 +190,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_receipt_that_arrived_during_the_delete_is_deleted_too() {
+        let lost = EntryError::LeaseLost("the receipt is old".into());
+        for answer in [Ok(()), Err(lost)] {
+            newer_receipt_after(answer).await;
+        }
+    }
+
+    async fn newer_receipt_after(first: Result<(), EntryError>) {
         let (driver, mut asked) = Asking::new();
         let driver: Arc<dyn Driver> = Arc::new(driver);
         let status = Arc::new(EngineStatus::new("jobs".into(), "test"));
@@ -203,7 +210,7 @@ mod tests {
             let (receipts, answer) = asked.recv().await.unwrap();
             assert_eq!(receipts, ["r1"]);
             assert!(take("r2").is_none(), "a duplicate lends its receipt");
-            answer.send(vec![Ok(())]).unwrap();
+            answer.send(vec![first]).unwrap();
             let (receipts, answer) = asked.recv().await.unwrap();
             answer.send(vec![Ok(())]).unwrap();
             receipts

@@ -37,7 +37,6 @@ async fn each_sinks_calls_are_counted_and_timed() {
     for (sink, call) in [
         ("postgres", "insert"),
         ("postgres-search", "index"),
-        ("postgres-search", "erase"),
         ("redis", "publish"),
         ("redis", "forget"),
     ] {
