@@ -269,6 +269,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what the process said")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the process said:\n{}", self.output());
