@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backends::Backends;
 use crate::books::Books;
 use crate::load::{self, Load, Outcome};
+use crate::pile::Pile;
 use crate::report::{Figure, Report};
 use crate::sqs::{self, SqsLocal};
 use crate::{ids, machine, median, samples};
@@ -32,7 +33,7 @@ const ROUNDS: usize = 3;
 /// Accepts everything and keeps it, so that the books can be compared afterwards.
 #[derive(Debug, Default)]
 struct StubQueue {
-    sent: Mutex<Vec<String>>,
+    sent: Mutex<Pile>,
 }
 
 #[async_trait]
@@ -51,7 +52,7 @@ impl Driver for StubQueue {
     }
     async fn send(&self, entries: &[Outgoing]) -> Result<EntryResults, DriverError> {
         let mut sent = self.sent.lock().expect("nobody panics");
-        sent.extend(entries.iter().map(|entry| entry.body.clone()));
+        entries.iter().for_each(|entry| sent.push(entry.body.as_bytes()));
         Ok(vec![Ok(()); entries.len()])
     }
     async fn attributes(&self) -> Result<QueueAttributes, DriverError> {
@@ -92,7 +93,9 @@ impl Transport {
     async fn take(&self) -> anyhow::Result<Vec<u128>> {
         let bodies = match self {
             Self::Stub(stub) => std::mem::take(&mut *stub.sent.lock().expect("nobody panics")),
-            Self::Sqs { server, url } => sqs::read_out(&server.client(), url).await?,
+            Self::Sqs { server, url } => {
+                sqs::read_out(&server.client(), url).await?.into_iter().collect()
+            }
         };
         ids::of_messages(&bodies)
     }

@@ -96,7 +96,7 @@ impl Client {
         let request = request.header("content-type", "application/json").body(event.to_owned());
         let answer = request.send().await?;
         anyhow::ensure!(answer.status() == 202, "{}", answer.text().await?);
-        let ids = ids::of_answers(&[answer.bytes().await?.to_vec()])?;
+        let ids = ids::of_answers(&[[answer.bytes().await?].into_iter().collect()])?;
         ids.first().copied().context("an id")
     }
 }

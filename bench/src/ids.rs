@@ -4,10 +4,12 @@ use anyhow::Context;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::pile::Pile;
+
 /// Of `POST /logs` and `POST /logs/bulk` answers.
-pub fn of_answers(bodies: &[Vec<u8>]) -> anyhow::Result<Vec<u128>> {
-    let mut ids = Vec::with_capacity(bodies.len());
-    for body in bodies {
+pub fn of_answers(bodies: &[Pile]) -> anyhow::Result<Vec<u128>> {
+    let mut ids = Vec::with_capacity(bodies.iter().map(Pile::len).sum());
+    for body in bodies.iter().flat_map(Pile::iter) {
         let body: Value = serde_json::from_slice(body)?;
         match body["results"].as_array() {
             Some(results) => {
@@ -22,10 +24,10 @@ pub fn of_answers(bodies: &[Vec<u8>]) -> anyhow::Result<Vec<u128>> {
 }
 
 /// Of the logs in messages of the index queue.
-pub fn of_messages(bodies: &[String]) -> anyhow::Result<Vec<u128>> {
+pub fn of_messages(bodies: &Pile) -> anyhow::Result<Vec<u128>> {
     let mut ids = Vec::new();
-    for body in bodies {
-        let envelope: Value = serde_json::from_str(body)?;
+    for body in bodies.iter() {
+        let envelope: Value = serde_json::from_slice(body)?;
         match envelope["body"]["items"].as_array() {
             Some(items) => {
                 for item in items {

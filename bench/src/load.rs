@@ -13,6 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::pile::Pile;
+
 /// The bytes of the n-th request of a connection.
 pub type Requests = Arc<dyn Fn(usize, u64) -> Bytes + Send + Sync>;
 
@@ -51,8 +53,8 @@ pub struct Outcome {
     pub other: BTreeMap<u16, u64>,
     /// Latencies of the successes.
     pub latencies: Vec<Duration>,
-    /// Bodies of the successes.
-    pub bodies: Vec<Vec<u8>>,
+    /// Bodies of the successes, by connection.
+    pub bodies: Vec<Pile>,
     /// From first request to last answer.
     pub elapsed: Duration,
 }
@@ -60,7 +62,7 @@ pub struct Outcome {
 impl Outcome {
     /// Successes per second.
     pub fn rate(&self) -> f64 {
-        self.bodies.len() as f64 / self.elapsed.as_secs_f64()
+        self.latencies.len() as f64 / self.elapsed.as_secs_f64()
     }
 
     /// Milliseconds that a share of requests stayed below.
@@ -101,7 +103,7 @@ async fn connection(load: Load, at: usize, start: Instant) -> anyhow::Result<Out
     let mut stream = TcpStream::connect(load.addr).await.context("connect")?;
     stream.set_nodelay(true)?;
     let mut outcome = Outcome::default();
-    let mut buffer = Vec::with_capacity(8 * 1024);
+    let (mut buffer, mut bodies) = (Vec::with_capacity(8 * 1024), Pile::default());
     let interval = load.rate.map(|rate| Duration::from_secs_f64(load.connections as f64 / rate));
     for n in 0.. {
         let mut planned = Instant::now();
@@ -117,21 +119,24 @@ async fn connection(load: Load, at: usize, start: Instant) -> anyhow::Result<Out
             tokio::time::sleep_until(planned.into()).await;
         }
         stream.write_all(&(load.requests)(at, n)).await?;
-        let (status, body) = answer(&mut stream, &mut buffer).await?;
+        let (status, from) = answer(&mut stream, &mut buffer).await?;
+        let body = &buffer[from..];
         if status == SUCCESS {
             outcome.latencies.push(planned.elapsed());
             if let Some(answers) = &load.answers {
-                answers.send(Answer { planned, body: body.clone() }).ok();
+                answers.send(Answer { planned, body: body.to_vec() }).ok();
             }
-            outcome.bodies.push(body);
+            bodies.push(body);
         } else {
             *outcome.other.entry(status).or_default() += 1;
         }
     }
+    outcome.bodies.push(bodies);
     Ok(outcome)
 }
 
-async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<(u16, Vec<u8>)> {
+/// The status, and where in the buffer the body begins.
+async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<(u16, usize)> {
     buffer.clear();
     loop {
         if let Some(head) = find(buffer, b"\r\n\r\n") {
@@ -141,7 +146,7 @@ async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<
             while buffer.len() < head + 4 + length {
                 read(stream, buffer).await?;
             }
-            return Ok((status, buffer[head + 4..head + 4 + length].to_vec()));
+            return Ok((status, head + 4));
         }
         read(stream, buffer).await?;
     }

@@ -13,6 +13,7 @@ mod ids;
 mod load;
 mod machine;
 mod opensearch;
+mod pile;
 mod postgres;
 mod process;
 mod report;
