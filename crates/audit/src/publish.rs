@@ -16,6 +16,7 @@ use contracts::audit::{IndexMessage, LogItem};
 use contracts::errors::{OVERLOADED, QUEUE_UNAVAILABLE};
 use contracts::{EnvelopeId, ErrorCode, Tenant};
 use queue_core::coalesce::{CoalesceLimits, Coalescer, Full};
+use queue_core::driver::BATCH_ENTRIES_MAX;
 use queue_core::send::{SendError, SendLimits, Sender};
 use queue_core::{Clock, Driver};
 use tokio::time::Instant;
@@ -27,8 +28,13 @@ pub use wire::Trace;
 const ITEM_OVERHEAD: usize = 64;
 /// What an envelope's header costs.
 const ENVELOPE_OVERHEAD: usize = 1_024;
-/// Messages on their way at the same time. Few, so that under load requests meet in one message.
-const MESSAGES_IN_FLIGHT_MAX: usize = 8;
+/// Messages of a tenant on their way at the same time. Few, so that under load its requests meet in
+/// one message; a lone request waits for nobody.
+const TENANT_MESSAGES_IN_FLIGHT_MAX: usize = 2;
+/// Calls to the queue at the same time. Few, so that messages of many tenants share them.
+const CALLS_IN_FLIGHT_MAX: usize = 8;
+/// Messages on their way at the same time, over all tenants: as many as those calls hold.
+const MESSAGES_IN_FLIGHT_MAX: usize = CALLS_IN_FLIGHT_MAX * BATCH_ENTRIES_MAX;
 
 /// Why an event was not published, or is not known to be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -118,7 +124,7 @@ impl Publisher {
                 attempts: config.publish_attempts,
                 deadline,
                 linger: Duration::ZERO,
-                batches_in_flight_max: MESSAGES_IN_FLIGHT_MAX,
+                batches_in_flight_max: CALLS_IN_FLIGHT_MAX,
                 // What the coalescer admits must always fit, escapes and headers included.
                 pending_bytes_max: config.bytes_max().saturating_mul(2),
             },
@@ -128,6 +134,7 @@ impl Publisher {
             bytes_max: config.message_bytes_max().saturating_sub(ENVELOPE_OVERHEAD),
             linger: config.linger(),
             batches_in_flight_max: MESSAGES_IN_FLIGHT_MAX,
+            batches_in_flight_per_key_max: TENANT_MESSAGES_IN_FLIGHT_MAX,
             pending_bytes_max: config.bytes_max(),
             pending_bytes_per_key_max: config.tenant_bytes_max(),
         };

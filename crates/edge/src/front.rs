@@ -3,6 +3,7 @@
 //! is refused before anything is spent on it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use contracts::errors::{HEADERS_TOO_LARGE, INTERNAL, OVERLOADED, RATE_LIMITED};
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::auth::Authenticator;
 use crate::config::EdgeConfig;
@@ -116,13 +117,10 @@ async fn identify(State(gate): State<Arc<Gate>>, mut request: Request, next: Nex
 
 /// Puts the outer layers before the whole API.
 pub fn front(router: Router, gate: &Arc<Gate>) -> Router {
-    router
-        .layer(from_fn_with_state(Arc::clone(gate), bounded))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(Arc::clone(gate), outermost))
+    router.layer(from_fn_with_state(Arc::clone(gate), outermost))
 }
 
-async fn bounded(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
+async fn bounded(gate: &Gate, request: Request, next: Next) -> Response {
     let size = header_bytes(&request);
     if size > gate.header_bytes_max {
         let detail = format!("{size} bytes of headers, the limit is {}", gate.header_bytes_max);
@@ -146,8 +144,7 @@ fn header_bytes(request: &Request) -> usize {
     line + lines.sum::<usize>()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that the layer asks for")]
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> http::Response<Body> {
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Response {
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -167,7 +164,8 @@ async fn outermost(State(gate): State<Arc<Gate>>, mut request: Request, next: Ne
     let request_id = info.request_id.clone();
     let correlation_id = info.correlation_id.clone();
     request.extensions_mut().insert(info);
-    let mut response = next.run(request).await;
+    let answer = AssertUnwindSafe(bounded(&gate, request, next)).catch_unwind().await;
+    let mut response = answer.unwrap_or_else(|panic| panicked(&*panic));
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let headers = std::mem::take(response.headers_mut());
         response = problem.respond(Some(&request_id));
@@ -187,7 +185,7 @@ async fn outermost(State(gate): State<Arc<Gate>>, mut request: Request, next: Ne
     let route = response.extensions_mut().remove::<MatchedRoute>().map(|route| route.0);
     Access {
         method: method.as_str(),
-        route: route.as_deref().unwrap_or("unmatched"),
+        route: route.as_ref().map_or("unmatched", MatchedPath::as_str),
         path: &path,
         status: response.status().as_u16(),
         seconds: started.elapsed().as_secs_f64(),
@@ -201,13 +199,13 @@ async fn outermost(State(gate): State<Arc<Gate>>, mut request: Request, next: Ne
 /// The template of the route that answered, left by [`note_route`] for metrics: a path would make a
 /// label per id.
 #[derive(Clone)]
-struct MatchedRoute(String);
+struct MatchedRoute(MatchedPath);
 
 /// Layer for routes: tells the outer layers which route answered.
 pub async fn note_route(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(path) = path {
-        response.extensions_mut().insert(MatchedRoute(path.as_str().to_owned()));
+        response.extensions_mut().insert(MatchedRoute(path));
     }
     response
 }

@@ -84,6 +84,7 @@ impl Sender {
                 bytes_max: SEND_BYTES_MAX,
                 linger: limits.linger,
                 batches_in_flight_max: limits.batches_in_flight_max,
+                batches_in_flight_per_key_max: limits.batches_in_flight_max,
                 pending_bytes_max: limits.pending_bytes_max,
                 pending_bytes_per_key_max: limits.pending_bytes_max,
             },
@@ -127,34 +128,39 @@ async fn send_batch(
 ) -> Vec<Result<(), SendError>> {
     let late = || Err(SendError::Unavailable("the deadline passed before a call was free".into()));
     let mut results: Vec<Result<(), SendError>> = entries.iter().map(|_| late()).collect();
-    let mut open: Vec<usize> = (0..entries.len()).collect();
+    // What is still to be sent, and its place in the results.
+    let (mut untils, mut batch): (Vec<_>, Vec<Outgoing>) =
+        entries.into_iter().enumerate().map(|(at, e)| ((at, e.until), e.outgoing)).unzip();
     let mut pause = RETRY_PAUSE;
     for attempt in 1..=attempts {
         let now = Instant::now();
-        open.retain(|&at| entries[at].until > now);
-        let Some(until) = open.iter().map(|&at| entries[at].until).max() else { break };
-        let batch: Vec<Outgoing> = open.iter().map(|&at| entries[at].outgoing.clone()).collect();
+        keep(&mut untils, &mut batch, |(_, until)| until > now);
+        let Some(until) = untils.iter().map(|(_, until)| *until).max() else { break };
+        let mut all = |error: SendError| {
+            for (at, _) in &untils {
+                results[*at] = Err(error.clone());
+            }
+        };
         match tokio::time::timeout_at(until, driver.send(&batch)).await {
             Err(_) => {
-                for &at in &open {
-                    results[at] = Err(SendError::Unavailable("no answer in time".into()));
-                }
+                all(SendError::Unavailable("no answer in time".into()));
                 break;
             }
             Ok(Err(DriverError::Refused(why))) => {
-                for &at in &open {
-                    results[at] = Err(SendError::Refused(why.clone()));
-                }
+                all(SendError::Refused(why));
                 break;
             }
-            Ok(Err(error)) => {
-                for &at in &open {
-                    results[at] = Err(SendError::Unavailable(error.to_string()));
-                }
+            Ok(Err(error)) => all(SendError::Unavailable(error.to_string())),
+            Ok(Ok(outcomes)) => {
+                let mut outcomes = outcomes.into_iter();
+                keep(&mut untils, &mut batch, |(at, _)| {
+                    let (result, again) = judged(outcomes.next());
+                    results[at] = result;
+                    again
+                });
             }
-            Ok(Ok(outcomes)) => note_outcomes(&mut open, outcomes, &mut results),
         }
-        if open.is_empty() || attempt == attempts {
+        if batch.is_empty() || attempt == attempts {
             break;
         }
         tokio::time::sleep(pause).await;
@@ -163,22 +169,25 @@ async fn send_batch(
     results
 }
 
-/// Writes down what a call said of each entry; keeps open what may succeed when tried again.
-fn note_outcomes(
-    open: &mut Vec<usize>,
-    outcomes: Vec<Result<(), EntryError>>,
-    results: &mut [Result<(), SendError>],
+/// Keeps the entries that `wanted` keeps, in both lists.
+fn keep(
+    untils: &mut Vec<(usize, Instant)>,
+    batch: &mut Vec<Outgoing>,
+    mut wanted: impl FnMut((usize, Instant)) -> bool,
 ) {
-    let mut outcomes = outcomes.into_iter();
-    open.retain(|&at| {
-        let outcome = outcomes.next();
-        let (result, again) = match outcome {
-            Some(Ok(())) => (Ok(()), false),
-            Some(Err(EntryError::Refused(why))) => (Err(SendError::Refused(why)), false),
-            Some(Err(error)) => (Err(SendError::Unavailable(error.to_string())), true),
-            None => (Err(SendError::Unavailable("the answer did not mention it".into())), true),
-        };
-        results[at] = result;
-        again
-    });
+    let kept: Vec<bool> = untils.iter().map(|until| wanted(*until)).collect();
+    let mut of_untils = kept.iter();
+    untils.retain(|_| of_untils.next().is_some_and(|kept| *kept));
+    let mut of_batch = kept.iter();
+    batch.retain(|_| of_batch.next().is_some_and(|kept| *kept));
+}
+
+/// What a call said of one entry, and whether it may succeed when tried again.
+fn judged(outcome: Option<Result<(), EntryError>>) -> (Result<(), SendError>, bool) {
+    match outcome {
+        Some(Ok(())) => (Ok(()), false),
+        Some(Err(EntryError::Refused(why))) => (Err(SendError::Refused(why)), false),
+        Some(Err(error)) => (Err(SendError::Unavailable(error.to_string())), true),
+        None => (Err(SendError::Unavailable("the answer did not mention it".into())), true),
+    }
 }

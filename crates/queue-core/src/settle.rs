@@ -58,6 +58,7 @@ impl Settler {
             bytes_max: usize::MAX,
             linger: config.linger_settle,
             batches_in_flight_max: CALLS_MAX,
+            batches_in_flight_per_key_max: CALLS_MAX,
             // Bounded by the permits: an item here is a message in hand.
             pending_bytes_max: usize::MAX,
             pending_bytes_per_key_max: usize::MAX,

@@ -46,6 +46,8 @@ struct Lane<I, O> {
     running: usize,
     /// Stands in `State::ready`.
     ready: bool,
+    /// Would stand there, but has as many batches in flight as it may.
+    due: bool,
     /// When the oldest waiting item has waited long enough.
     deadline: Option<Instant>,
 }
@@ -68,6 +70,7 @@ impl<K: Clone + Eq + Hash, I, O> State<K, I, O> {
             limits: CoalesceLimits {
                 items_max: limits.items_max.max(1),
                 batches_in_flight_max: limits.batches_in_flight_max.max(1),
+                batches_in_flight_per_key_max: limits.batches_in_flight_per_key_max.max(1),
                 ..limits
             },
             lanes: HashMap::new(),
@@ -114,13 +117,14 @@ impl<K: Clone + Eq + Hash, I, O> State<K, I, O> {
             admitted_bytes: 0,
             running: 0,
             ready: false,
+            due: false,
             deadline: None,
         });
         lane.waiting.push_back(Waiting { item, bytes, reply });
         lane.waiting_bytes += bytes;
         lane.admitted_bytes += bytes;
         self.admitted_bytes += bytes;
-        if lane.ready {
+        if lane.ready || lane.due {
             return Work::default();
         }
         let full = lane.waiting.len() >= self.limits.items_max
@@ -143,14 +147,21 @@ impl<K: Clone + Eq + Hash, I, O> State<K, I, O> {
     }
 
     fn make_ready(&mut self, key: K) -> Work {
-        if let Some(lane) = self.lanes.get_mut(&key)
-            && !lane.ready
-        {
-            lane.ready = true;
-            lane.deadline = None;
+        self.put_in_line(key);
+        self.start_flusher()
+    }
+
+    fn put_in_line(&mut self, key: K) {
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        if lane.ready {
+            return;
+        }
+        lane.deadline = None;
+        lane.due = lane.running >= self.limits.batches_in_flight_per_key_max;
+        lane.ready = !lane.due;
+        if lane.ready {
             self.ready.push_back(key);
         }
-        self.start_flusher()
     }
 
     /// One more flusher, where something is ready and a slot is free.
@@ -201,15 +212,16 @@ impl<K: Clone + Eq + Hash, I, O> State<K, I, O> {
         Some((batch, work))
     }
 
-    /// A batch of `key` has its outcomes.
+    /// A batch of `key` has its outcomes. The flusher that says so takes what is in line next.
     pub(super) fn answered(&mut self, key: &K, bytes: usize) {
         self.admitted_bytes -= bytes;
-        if let Some(lane) = self.lanes.get_mut(key) {
-            lane.admitted_bytes -= bytes;
-            lane.running -= 1;
-            if lane.running == 0 && lane.waiting.is_empty() {
-                self.lanes.remove(key);
-            }
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        lane.admitted_bytes -= bytes;
+        lane.running -= 1;
+        if lane.running == 0 && lane.waiting.is_empty() {
+            self.lanes.remove(key);
+        } else if lane.due {
+            self.put_in_line(key.clone());
         }
     }
 

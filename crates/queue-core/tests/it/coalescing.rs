@@ -17,6 +17,7 @@ fn limits() -> CoalesceLimits {
         bytes_max: 100,
         linger: Duration::from_millis(50),
         batches_in_flight_max: 2,
+        batches_in_flight_per_key_max: usize::MAX,
         pending_bytes_max: 1_000,
         pending_bytes_per_key_max: 400,
     }
@@ -90,6 +91,32 @@ async fn without_linger_what_arrives_during_a_flush_forms_the_next_batch() {
         assert_eq!(call.await.unwrap(), Ok(at * 2));
     }
     assert!(sizes(&batches).len() <= 3, "{:?}", sizes(&batches));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_gathers_while_its_batches_are_under_way_and_leaves_slots_to_others() {
+    let limits = CoalesceLimits {
+        linger: Duration::ZERO,
+        batches_in_flight_max: 4,
+        batches_in_flight_per_key_max: 1,
+        ..limits()
+    };
+    let (coalescer, batches, turns) = noting(limits, 0);
+    let call = |key: u8, at: usize| {
+        let coalescer = coalescer.clone();
+        tokio::spawn(async move { coalescer.call(key, at, 1).await })
+    };
+    let mut calls = vec![call(1, 0)];
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    calls.extend((1..5).map(|at| call(1, at)));
+    calls.push(call(2, 5));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(batches.lock().unwrap().len(), 2, "one of each key");
+    turns.add_permits(10);
+    for (at, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap(), Ok(at * 2));
+    }
+    assert_eq!(sizes(&batches), [1, 1, 4], "what came meanwhile travelled together");
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,30 +211,36 @@ proptest! {
     #[test]
     fn nothing_is_lost_or_doubled(
         items_max in 1usize..12, bytes_max in 1usize..50, linger in 0u64..20, slots in 1usize..4,
+        key_slots in 1usize..4,
         sizes in prop::collection::vec((0u8..3, 0usize..30, 0u64..30), 1..80),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let of_keys: Arc<[AtomicUsize; 3]> = Arc::default();
             let flushed = Arc::new(Mutex::new(Vec::new()));
             let limits = CoalesceLimits {
                 items_max, bytes_max, linger: Duration::from_millis(linger),
-                batches_in_flight_max: slots, pending_bytes_max: usize::MAX,
+                batches_in_flight_max: slots, batches_in_flight_per_key_max: key_slots,
+                pending_bytes_max: usize::MAX,
                 pending_bytes_per_key_max: usize::MAX,
             };
             let coalescer = Coalescer::new(limits, {
                 let (running, most, flushed) =
                     (Arc::clone(&running), Arc::clone(&most), Arc::clone(&flushed));
-                move |_key: u8, items: Vec<(usize, usize)>| {
-                    let (running, most, flushed) =
-                        (Arc::clone(&running), Arc::clone(&most), Arc::clone(&flushed));
+                move |key: u8, items: Vec<(usize, usize)>| {
+                    let (running, most, flushed, of_keys) =
+                        (Arc::clone(&running), Arc::clone(&most), Arc::clone(&flushed), Arc::clone(&of_keys));
                     async move {
+                        let of_key = &of_keys[usize::from(key)];
+                        assert!(of_key.fetch_add(1, Ordering::Relaxed) < key_slots);
                         most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
                         let bytes: usize = items.iter().map(|(_, bytes)| bytes).sum();
                         assert!(items.len() <= items_max && (bytes <= bytes_max || items.len() == 1));
                         tokio::time::sleep(Duration::from_millis(7)).await;
                         running.fetch_sub(1, Ordering::Relaxed);
+                        of_key.fetch_sub(1, Ordering::Relaxed);
                         flushed.lock().unwrap().extend(items.iter().map(|(at, _)| *at));
                         items.into_iter().map(|(at, _)| at).collect()
                     }

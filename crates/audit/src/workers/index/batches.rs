@@ -81,6 +81,7 @@ impl BatchLimits {
             // What arrives while a batch runs is the next batch: nobody waits for company.
             linger: Duration::ZERO,
             batches_in_flight_max: self.in_flight_max,
+            batches_in_flight_per_key_max: self.in_flight_max,
             pending_bytes_max: self.pending_bytes_max,
             pending_bytes_per_key_max: self.pending_bytes_max,
         }
