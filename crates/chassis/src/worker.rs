@@ -56,10 +56,10 @@ pub struct WorkerArgs {
     pub worker_concurrency: Option<usize>,
 
     /// Bytes of messages in hand at most per queue, 65536 to 268435456; by default the worker's own
-    /// figure, 64 MiB
+    /// figure, 16 MiB
     ///
-    /// Polls stop where one more message of SQS's limit would not fit; a message larger than this is
-    /// in hand alone. Handling needs a few times as much memory. Example: `33554432`
+    /// Polls stop where one more message as heavy as those of late would not fit. Handling needs a
+    /// few times as much memory. Example: `33554432`
     #[arg(long, env = "WORKER_BYTES_IN_HAND_MAX", value_parser = bytes_in_hand)]
     pub worker_bytes_in_hand_max: Option<usize>,
 

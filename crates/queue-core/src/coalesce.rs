@@ -34,8 +34,8 @@ pub struct CoalesceLimits {
     pub linger: Duration,
     /// Flushes at the same time, over all keys, at least 1.
     pub batches_in_flight_max: usize,
-    /// Flushes of one key at the same time, at least 1: with few, a key under load gathers what
-    /// arrives meanwhile into one batch, and leaves the other slots to other keys.
+    /// Flushes of one key at the same time before only full batches start another, at least 1: with
+    /// few, a key gathers what arrives meanwhile into one batch, and leaves slots to other keys.
     pub batches_in_flight_per_key_max: usize,
     /// Bytes admitted and not answered, over all keys.
     pub pending_bytes_max: usize,

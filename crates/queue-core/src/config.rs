@@ -18,11 +18,11 @@ pub const POLL_MARGIN: Duration = Duration::from_secs(5);
 pub const SETTLE_RESERVE: Duration = Duration::from_secs(3);
 /// Messages in hand at most, per process.
 pub const CONCURRENCY_MAX: usize = 10_000;
-/// Bytes of messages in hand, where a worker says nothing else: 256 messages packed to the API's
+/// Bytes of messages in hand, where a worker says nothing else: 64 messages packed to the API's
 /// 256 KiB, or any number of small ones, and with what handling adds still a small process.
-pub const BYTES_IN_HAND: usize = 64 << 20;
-/// The least and the most that may be configured. A message larger than the budget is in hand alone;
-/// beyond the most, another task serves better than a larger one.
+pub const BYTES_IN_HAND: usize = 16 << 20;
+/// The least and the most that may be configured. Nothing is polled on top of a message larger than
+/// the budget; beyond the most, another task serves better than a larger one.
 pub const BYTES_IN_HAND_RANGE: std::ops::RangeInclusive<usize> = (64 << 10)..=(256 << 20);
 
 /// How one engine runs.

@@ -46,10 +46,17 @@ struct Lane<I, O> {
     running: usize,
     /// Stands in `State::ready`.
     ready: bool,
-    /// Would stand there, but has as many batches in flight as it may.
+    /// Would stand there, but has as many batches in flight as it may, and no full one waiting.
     due: bool,
     /// When the oldest waiting item has waited long enough.
     deadline: Option<Instant>,
+}
+
+impl<I, O> Lane<I, O> {
+    /// Whether what waits is a batch that cannot grow.
+    fn is_full(&self, limits: &CoalesceLimits) -> bool {
+        self.waiting.len() >= limits.items_max || self.waiting_bytes >= limits.bytes_max
+    }
 }
 
 pub(super) struct State<K, I, O> {
@@ -124,11 +131,10 @@ impl<K: Clone + Eq + Hash, I, O> State<K, I, O> {
         lane.waiting_bytes += bytes;
         lane.admitted_bytes += bytes;
         self.admitted_bytes += bytes;
-        if lane.ready || lane.due {
+        let full = lane.is_full(&self.limits);
+        if lane.ready || (lane.due && !full) {
             return Work::default();
         }
-        let full = lane.waiting.len() >= self.limits.items_max
-            || lane.waiting_bytes >= self.limits.bytes_max;
         if full || self.limits.linger.is_zero() {
             return self.make_ready(key);
         }
@@ -157,7 +163,8 @@ impl<K: Clone + Eq + Hash, I, O> State<K, I, O> {
             return;
         }
         lane.deadline = None;
-        lane.due = lane.running >= self.limits.batches_in_flight_per_key_max;
+        let may_start = lane.running < self.limits.batches_in_flight_per_key_max;
+        lane.due = !may_start && !lane.is_full(&self.limits);
         lane.ready = !lane.due;
         if lane.ready {
             self.ready.push_back(key);
@@ -199,9 +206,8 @@ impl<K: Clone + Eq + Hash, I, O> State<K, I, O> {
         lane.waiting_bytes -= batch.bytes;
         lane.running += 1;
         lane.ready = false;
-        let left = lane.waiting.len();
-        let full = left >= self.limits.items_max || lane.waiting_bytes >= self.limits.bytes_max;
-        let work = if left == 0 {
+        let full = lane.is_full(&self.limits);
+        let work = if lane.waiting.is_empty() {
             Work::default()
         } else if full || self.closed || self.limits.linger.is_zero() {
             self.make_ready(key)

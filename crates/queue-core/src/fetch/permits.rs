@@ -1,9 +1,10 @@
 //! Capacity: one permit per message in hand and one per KiB of it, taken before a poll, so that
 //! nothing is fetched that cannot start or does not fit. A poll does not know what it will bring, so
-//! it takes what each message could weigh at most; what it did not use goes back at once, the rest
-//! when each message ends.
+//! it takes what each message will weigh going by those before it; what it did not use goes back at
+//! once, the rest when each message ends. It never waits for room with messages in its hands.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,10 +22,39 @@ const GRAIN: usize = 1_024;
 pub(crate) struct Permits {
     messages: Pool,
     bytes: Pool,
-    /// Permits of `bytes` taken for one message: the most that a broker takes, or the whole budget
-    /// where that is less, so that a message larger than the budget is in hand alone.
-    heaviest: usize,
+    expected: Arc<Expected>,
     status: Arc<EngineStatus>,
+}
+
+/// What a message may weigh, in permits: as much as the heaviest of late. It begins with the most
+/// that a broker takes, or the whole budget where that is less, so that a message larger than the
+/// budget is in hand alone. Where messages become heavier all at once, what is in hand passes the
+/// budget by one answer of each poller, and the next polls know better.
+#[derive(Debug)]
+struct Expected {
+    permits: AtomicUsize,
+    most: usize,
+}
+
+impl Expected {
+    /// By how much of itself the figure falls with each lighter message.
+    const FALL: usize = 32;
+    /// Less is not expected: a batch of ten is then within a sixteenth of the smallest budget.
+    const LEAST: usize = 4;
+
+    fn now(&self) -> usize {
+        self.permits.load(Ordering::Relaxed)
+    }
+
+    fn seen(&self, permits: usize) {
+        let least = Self::LEAST.min(self.most);
+        let next = |now: usize| {
+            let fallen = now - now.div_ceil(Self::FALL).min(now);
+            Some(permits.clamp(least, self.most).max(fallen))
+        };
+        // Two at once may lose one step of falling, nothing else.
+        let _updated = self.permits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
 }
 
 /// Room for what one poll may bring.
@@ -32,6 +62,7 @@ pub(crate) struct Permits {
 pub(crate) struct Room {
     messages: OwnedSemaphorePermit,
     bytes: OwnedSemaphorePermit,
+    expected: Arc<Expected>,
     status: Arc<EngineStatus>,
 }
 
@@ -48,8 +79,9 @@ impl Permits {
     /// Room for `messages` messages of together `bytes` bytes.
     pub(crate) fn new(messages: usize, bytes: usize, status: Arc<EngineStatus>) -> Self {
         let bytes = Pool::new(grains(bytes).max(1));
-        let heaviest = grains(SEND_BYTES_MAX).min(bytes.total);
-        Self { messages: Pool::new(messages), bytes, heaviest, status }
+        let most = grains(SEND_BYTES_MAX).min(bytes.total);
+        let expected = Arc::new(Expected { permits: AtomicUsize::new(most), most });
+        Self { messages: Pool::new(messages), bytes, expected, status }
     }
 
     /// Takes room for `want` messages, or after [`PATIENCE`] for as many as there is, at least one.
@@ -58,11 +90,13 @@ impl Permits {
     /// anybody waiting for bytes. The other way round, a poller that waits for bytes would keep the
     /// permits from a message that runs alone and holds those bytes.
     pub(crate) async fn take(&self, want: usize) -> Option<Room> {
-        let mut bytes = self.bytes.take(want, self.heaviest).await?;
-        let messages = self.messages.take(bytes.num_permits() / self.heaviest, 1).await?;
-        let surplus = bytes.num_permits() - messages.num_permits() * self.heaviest;
+        let each = self.expected.now();
+        let mut bytes = self.bytes.take(want, each).await?;
+        let messages = self.messages.take(bytes.num_permits() / each, 1).await?;
+        let surplus = bytes.num_permits() - messages.num_permits() * each;
         drop(bytes.split(surplus));
-        Some(Room { messages, bytes, status: Arc::clone(&self.status) })
+        let (expected, status) = (Arc::clone(&self.expected), Arc::clone(&self.status));
+        Some(Room { messages, bytes, expected, status })
     }
 
     /// Takes all that one message in hand does not hold: nothing else is handled or polled then.
@@ -81,9 +115,26 @@ impl Room {
     /// The share of a message of `weight` bytes; `None` when all are given away.
     pub(crate) fn split(&mut self, weight: usize) -> Option<Share> {
         let message = self.messages.split(1)?;
-        let bytes = self.bytes.split(grains(weight).min(self.bytes.num_permits()));
+        let needed = grains(weight).min(self.expected.most);
+        self.expected.seen(needed);
+        let mut bytes = self.bytes.split(needed.min(self.bytes.num_permits()));
+        let missing = needed - bytes.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        // Heavier than expected: it is in hand all the same, so it takes what is free.
+        if let Some(bytes) = &mut bytes
+            && let Some(more) = self.free(missing)
+        {
+            bytes.merge(more);
+        }
         self.status.took(weight);
         Some(Share { _message: message, _bytes: bytes, weight, status: Arc::clone(&self.status) })
+    }
+
+    /// Up to so many permits of bytes, without waiting.
+    fn free(&self, wanted: usize) -> Option<OwnedSemaphorePermit> {
+        let pool = self.bytes.semaphore();
+        let wanted = wanted.min(pool.available_permits());
+        let wanted = u32::try_from(wanted).ok().filter(|wanted| *wanted > 0)?;
+        Arc::clone(pool).try_acquire_many_owned(wanted).ok()
     }
 }
 
@@ -173,7 +224,7 @@ mod tests {
             let light = room.split(2_000).unwrap();
             drop(room);
             let rest = now(&permits, 10).await.unwrap();
-            assert_eq!((rest.messages(), in_hand(&permits)), (3, 2_000));
+            assert_eq!((rest.messages(), in_hand(&permits)), (4, 2_000));
             drop((light, rest));
             assert!(all_free(&permits));
         });
@@ -212,9 +263,32 @@ mod tests {
         });
     }
 
+    #[test]
+    fn a_poll_takes_what_messages_weigh_of_late() {
+        paused(async {
+            let permits = permits(1_000, 4 * MIB);
+            for _ in 0..500 {
+                let mut room = now(&permits, 10).await.unwrap();
+                drop(room.split(2_000));
+            }
+            let light = [now(&permits, 10).await.unwrap(), now(&permits, 10).await.unwrap()];
+            assert_eq!(light.each_ref().map(Room::messages), [10, 10], "full batches fit again");
+            let [mut first, mut second] = light;
+            let heavy: Vec<Share> = (0..10).map_while(|_| first.split(MIB)).collect();
+            assert_eq!(heavy.len(), 10, "what is here is here, above the budget");
+            drop(second.split(100));
+            drop((first, second));
+            assert!(now(&permits, 1).await.is_none(), "nothing comes on top of it");
+            drop(heavy);
+            assert_eq!(now(&permits, 10).await.unwrap().messages(), 4, "and it is expected now");
+            assert!(all_free(&permits));
+        });
+    }
+
     proptest! {
         /// Whatever is polled, brought and ended in whatever order: what is in hand stays inside the
-        /// budget unless it is one message, and at the end every permit is back.
+        /// budget but for what is heavier than the heaviest of late, and at the end every permit is
+        /// back.
         #[test]
         fn the_budget_holds_and_nothing_leaks(
             budget in prop_oneof![1usize..2 * MIB, 2 * MIB..20 * MIB],
@@ -226,17 +300,20 @@ mod tests {
                 let permits = permits(messages, budget);
                 let mut held = std::collections::VecDeque::new();
                 for (want, brings, end) in polls {
+                    let each = permits.expected.now() * GRAIN;
                     if let Some(mut room) = now(&permits, want).await {
                         prop_assert!(room.messages() <= want);
                         for weight in brings.into_iter().take(room.messages()) {
-                            held.push_back(room.split(weight).unwrap());
+                            let over = weight.saturating_sub(each);
+                            held.push_back((over, room.split(weight).unwrap()));
                         }
                     } else {
                         prop_assert!(!held.is_empty(), "no room although nothing is in hand");
                     }
-                    let sum: usize = held.iter().map(|share: &Share| share.weight).sum();
+                    let sum: usize = held.iter().map(|(_, share): &(_, Share)| share.weight).sum();
+                    let over: usize = held.iter().map(|(over, _)| over).sum();
                     prop_assert_eq!(in_hand(&permits), sum);
-                    prop_assert!(sum <= budget || held.len() == 1, "{sum} of {budget}");
+                    prop_assert!(sum <= budget + over || held.len() == 1, "{sum} of {budget}");
                     prop_assert!(held.len() <= messages);
                     held.drain(..end.min(held.len()));
                 }

@@ -111,12 +111,15 @@ async fn a_key_gathers_while_its_batches_are_under_way_and_leaves_slots_to_other
     calls.extend((1..5).map(|at| call(1, at)));
     calls.push(call(2, 5));
     tokio::time::sleep(Duration::from_millis(1)).await;
-    assert_eq!(batches.lock().unwrap().len(), 2, "one of each key");
+    assert_eq!(sizes(&batches), [1, 1], "one of each key");
+    calls.extend((6..13).map(|at| call(1, at)));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(sizes(&batches), [1, 1, 10], "a full one does not wait");
     turns.add_permits(10);
     for (at, call) in calls.into_iter().enumerate() {
         assert_eq!(call.await.unwrap(), Ok(at * 2));
     }
-    assert_eq!(sizes(&batches), [1, 1, 4], "what came meanwhile travelled together");
+    assert_eq!(sizes(&batches), [1, 1, 10, 1], "what came meanwhile travelled together");
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,6 +223,7 @@ proptest! {
             let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
             let of_keys: Arc<[AtomicUsize; 3]> = Arc::default();
             let flushed = Arc::new(Mutex::new(Vec::new()));
+            let largest = sizes.iter().map(|(_, bytes, _)| *bytes).max().unwrap_or(0);
             let limits = CoalesceLimits {
                 items_max, bytes_max, linger: Duration::from_millis(linger),
                 batches_in_flight_max: slots, batches_in_flight_per_key_max: key_slots,
@@ -234,7 +238,10 @@ proptest! {
                         (Arc::clone(&running), Arc::clone(&most), Arc::clone(&flushed), Arc::clone(&of_keys));
                     async move {
                         let of_key = &of_keys[usize::from(key)];
-                        assert!(of_key.fetch_add(1, Ordering::Relaxed) < key_slots);
+                        let beside = of_key.fetch_add(1, Ordering::Relaxed);
+                        let weight: usize = items.iter().map(|(_, bytes)| bytes).sum();
+                        let next = bytes_max.saturating_sub(largest) < weight;
+                        assert!(beside < key_slots || items.len() == items_max || next);
                         most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
                         let bytes: usize = items.iter().map(|(_, bytes)| bytes).sum();
                         assert!(items.len() <= items_max && (bytes <= bytes_max || items.len() == 1));

@@ -50,14 +50,17 @@ impl Announce for Feed {
 pub struct BatchLimits {
     /// Messages per batch.
     pub messages_max: usize,
-    /// Bytes of records per batch. Four mebibytes is some thousands of logs: beyond that a larger
-    /// insert is no faster, and a lost connection costs more work.
+    /// Bytes of records per batch. A mebibyte is one to two thousand logs: beyond that a larger
+    /// insert or bulk is slower, as `make bench` shows, and a lost connection costs more work.
     pub bytes_max: usize,
     /// Batches at a time, per stage; together below the pool's connections.
     pub in_flight_max: usize,
+    /// Bulks to search at a time before only full ones start another: a bulk costs a search engine
+    /// far more than the documents in it.
+    pub search_in_flight_max: usize,
     /// Bytes admitted and not answered, per stage. Above what the worker can hold, so that it is
     /// the engine's budget of bytes in hand that pushes back: that of two queues at its largest
-    /// setting. At the default of 64 MiB, legacy events may grow to four times their size as they
+    /// setting. At the default of 16 MiB, legacy events may grow to four times their size as they
     /// become records.
     pub pending_bytes_max: usize,
 }
@@ -66,8 +69,9 @@ impl Default for BatchLimits {
     fn default() -> Self {
         Self {
             messages_max: 1_024,
-            bytes_max: 4 << 20,
+            bytes_max: 1 << 20,
             in_flight_max: 3,
+            search_in_flight_max: 1,
             pending_bytes_max: 2 * *BYTES_IN_HAND_RANGE.end(),
         }
     }
@@ -117,6 +121,10 @@ impl Batches {
         feed: Arc<dyn Announce>,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let for_search = CoalesceLimits {
+            batches_in_flight_per_key_max: limits.search_in_flight_max,
+            ..limits.coalesce()
+        };
         let limits = limits.coalesce();
         let tombstones = Arc::clone(&store);
         let tombstones_after = Arc::clone(&store);
@@ -125,7 +133,7 @@ impl Batches {
                 let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
                 async move { store::flush(&*store, clock.now(), messages).await }
             }),
-            search: Coalescer::new(limits, move |(), messages| {
+            search: Coalescer::new(for_search, move |(), messages| {
                 let (search, tombstones) = (Arc::clone(&search), Arc::clone(&tombstones));
                 async move { flush_search(&*search, &*tombstones, messages).await }
             }),
