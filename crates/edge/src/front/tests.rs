@@ -1,4 +1,5 @@
 //! Room for request bodies: taken by what is announced, refused at once, given back with the body.
+//! And what every answer has, also one to a handler that panics.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -67,4 +68,25 @@ async fn a_body_without_a_length_takes_its_routes_limit() {
     let never = Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>());
     assert_eq!(refused(gate.read_body(never, 4_096).await), (408, "slow-client"));
     assert_eq!(gate.read_body(of(4_096), 4_096).await.unwrap().len(), 4_096);
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_is_a_problem_with_an_id_and_ends_nothing_else() {
+    let routes = Router::new()
+        .route("/panics", axum::routing::get(async || -> &'static str { panic!("row 17") }))
+        .route("/works", axum::routing::get(async || "fine"));
+    let api = front(routes, &Arc::new(gate()));
+    let ask = async |path: &str| {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        tower::ServiceExt::oneshot(api.clone(), request).await.unwrap()
+    };
+    let answer = ask("/panics").await;
+    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
+    let id = answer.headers()[REQUEST_ID].to_str().unwrap().to_owned();
+    let body = axum::body::to_bytes(answer.into_body(), 8_192).await.unwrap();
+    let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&problem["code"], &problem["request_id"]), (&"internal".into(), &id.into()));
+    assert!(!problem.to_string().contains("row 17"), "the panic's text is for the log");
+    assert_eq!(ask("/works").await.status(), StatusCode::OK, "the permit is back");
 }

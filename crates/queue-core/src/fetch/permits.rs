@@ -238,6 +238,18 @@ mod tests {
     }
 
     #[test]
+    fn a_poll_that_gets_fewer_messages_takes_fewer_bytes() {
+        paused(async {
+            let permits = permits(3, 20 * MIB);
+            let room = now(&permits, 10).await.unwrap();
+            assert_eq!(room.messages(), 3);
+            assert_eq!(permits.bytes.semaphore.available_permits() * GRAIN, 17 * MIB);
+            drop(room);
+            assert!(all_free(&permits));
+        });
+    }
+
+    #[test]
     fn a_message_larger_than_the_budget_is_in_hand_alone() {
         paused(async {
             let permits = permits(100, 100_000);

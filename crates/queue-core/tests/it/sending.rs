@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use queue_core::driver::ReceiveRequest;
 use queue_core::send::SEND_BYTES_MAX;
 use queue_core::{Driver, DriverError, EntryError, Full, Outgoing, SendError, SendLimits, Sender};
 use tokio::time::Instant;
@@ -64,6 +65,34 @@ async fn an_entry_that_fails_is_its_senders_own() {
     assert_eq!(rig.queue.depth().visible, 2);
     let sizes: Vec<_> = rig.queue.calls(Kind::Send).iter().map(|call| call.size).collect();
     assert_eq!(sizes, [3, 1], "only what failed is sent again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_again_is_the_message_that_failed_and_not_after_its_deadline() {
+    let rig = Rig::new();
+    let mut sends = 0;
+    rig.queue.script(move |_| {
+        sends += 1;
+        let failed = Fault::Entry(1, EntryError::Transient("internal error".into()));
+        if sends == 1 { failed } else { Fault::None }
+    });
+    let limits = SendLimits { linger: Duration::from_millis(5), ..SendLimits::default() };
+    let sender_of_three = sender(&rig.queue, limits);
+    let outcomes = join_all((1..=3).map(|bytes| sender_of_three.send(text(bytes)))).await;
+    assert_eq!(outcomes, [Ok(()), Ok(()), Ok(())]);
+    let request = ReceiveRequest { max: 10, wait: Duration::ZERO, lease: Duration::from_secs(30) };
+    let there = rig.queue.receive(request).await.unwrap();
+    let mut sizes: Vec<_> = there.iter().map(|message| message.body.len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, 2, 3], "each once");
+
+    rig.queue.script(|_| Fault::Refuse(DriverError::Unavailable("down".into())));
+    let before = rig.queue.calls(Kind::Send).len();
+    let limits = SendLimits { deadline: Duration::from_millis(30), ..SendLimits::default() };
+    let hurried = sender(&rig.queue, limits);
+    assert!(matches!(hurried.send(text(1)).await, Err(SendError::Unavailable(_))));
+    hurried.close().await;
+    assert_eq!(rig.queue.calls(Kind::Send).len(), before + 1, "its deadline came in the pause");
 }
 
 #[tokio::test(start_paused = true)]
