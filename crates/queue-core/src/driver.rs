@@ -12,7 +12,7 @@ use async_trait::async_trait;
 pub const BATCH_ENTRIES_MAX: usize = 10;
 
 /// One message as the broker handed it over; its lease runs from the moment of receipt.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Received {
     /// The broker's id; a re-sent or redriven message has another one.
     pub message_id: String,

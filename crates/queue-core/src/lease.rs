@@ -79,18 +79,7 @@ impl Lease {
 
     /// A lease that nobody keeps, for a delivery made outside an engine.
     pub(crate) fn detached() -> Self {
-        let received = Received {
-            message_id: String::new(),
-            receipt: String::new(),
-            body: String::new(),
-            receives: 1,
-            sent_at_ms: 0,
-            first_received_at_ms: None,
-            group: None,
-            sequence: None,
-            attributes: Vec::new(),
-        };
-        Self::new(&received, Instant::now(), Duration::ZERO)
+        Self::new(&Received::default(), Instant::now(), Duration::ZERO)
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {

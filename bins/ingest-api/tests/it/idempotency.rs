@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use testkit::{Mood as Wire, Proxy, TestDatabase};
 
-use crate::queue::Mood;
+use crate::queue::Published;
 use crate::scene::{Scene, event, problem, told};
+use testkit::QueueMood;
 
 async fn send(scene: &Scene, key: &str, path: &str, body: &Value) -> (u16, Value) {
     let request = scene.post(path).header("idempotency-key", key).json(body);
@@ -45,11 +46,11 @@ async fn a_bulk_keeps_its_ids_and_its_refusals() {
 
 #[tokio::test]
 async fn an_attempt_that_died_before_or_after_publishing_is_one_event() {
-    for mood in [Mood::Refuses, Mood::TakesAndLosesTheAnswer] {
+    for mood in [QueueMood::Refuses, QueueMood::TakesAndLosesTheAnswer] {
         let scene = Scene::with(&["--publish-deadline-ms=500"]).await;
         scene.queue.mood(mood);
         problem(&send(&scene, "k", "/logs", &event(1)).await, 503, "queue-unavailable");
-        scene.queue.mood(Mood::Takes);
+        scene.queue.mood(QueueMood::Takes);
         let (status, body) = send(&scene, "k", "/logs", &event(1)).await;
         assert_eq!(status, 202, "{body}");
         let ids: BTreeSet<String> = scene.queue.ids().iter().map(ToString::to_string).collect();

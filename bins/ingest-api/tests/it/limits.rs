@@ -7,8 +7,8 @@ use testkit::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::queue::Mood;
 use crate::scene::{PATIENCE, Scene, event, problem, told};
+use testkit::QueueMood;
 
 /// What the server answers to these bytes, until it closes.
 async fn raw(scene: &Scene, request: &[u8]) -> String {
@@ -237,7 +237,7 @@ async fn connections_stop_at_the_limit_and_the_next_waits() {
 #[tokio::test]
 async fn requests_at_once_stop_at_the_limit() {
     let scene = Scene::with(&["--requests-in-flight-max=2"]).await;
-    scene.queue.mood(Mood::Hangs);
+    scene.queue.mood(QueueMood::Hangs);
     let waiting: Vec<_> =
         (0..2).map(|n| tokio::spawn(scene.post("/logs").json(&event(n)).send())).collect();
     let refused = eventually(PATIENCE, "a third request is refused", async || {
@@ -246,7 +246,7 @@ async fn requests_at_once_stop_at_the_limit() {
     })
     .await;
     problem(&refused, 503, "overloaded");
-    scene.queue.mood(Mood::Takes);
+    scene.queue.mood(QueueMood::Takes);
     for one in waiting {
         assert_eq!(one.await.unwrap().unwrap().status(), 202);
     }
@@ -257,7 +257,7 @@ async fn requests_at_once_stop_at_the_limit() {
 async fn bytes_of_bodies_at_once_stop_at_the_limit() {
     let flags = ["--body-bytes-max=2048", "--body-bytes-in-flight-max=4096"];
     let scene = Scene::with(&flags).await;
-    scene.queue.mood(Mood::Hangs);
+    scene.queue.mood(QueueMood::Hangs);
     let text = event(1).to_string();
     let of = |size: usize| {
         let body = format!("{text}{}", " ".repeat(size - text.len()));
@@ -285,7 +285,7 @@ async fn bytes_of_bodies_at_once_stop_at_the_limit() {
     let fits = of(1_096);
     let release = async {
         tokio::task::yield_now().await;
-        scene.queue.mood(Mood::Takes);
+        scene.queue.mood(QueueMood::Takes);
     };
     let (fits, ()) = tokio::join!(fits, release);
     assert_eq!(fits.unwrap().status(), 202);

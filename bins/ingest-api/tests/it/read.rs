@@ -6,6 +6,7 @@ use contracts::audit::IndexMessage;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::queue::Published;
 use crate::scene::{Scene, event, problem, told};
 
 async fn accept(scene: &Scene, count: usize) -> Vec<String> {

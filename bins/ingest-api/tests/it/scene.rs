@@ -19,7 +19,8 @@ use testkit::{TestDatabase, TestRedis};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::queue::QueueDouble;
+use crate::queue::Published;
+use testkit::QueueDouble;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -93,7 +94,7 @@ impl Scene {
         let none = chassis::Environment::empty();
         let config = chassis::config::parse::<ApiConfig>("test", arguments, &none).unwrap();
         assert!(IngestApi::check(&config).is_empty(), "{:?}", IngestApi::check(&config));
-        let queue = Arc::new(QueueDouble::new());
+        let queue = Arc::new(QueueDouble::default());
         let context = Context::new("ingest-api", "0", Duration::from_secs(20));
         let driver: Arc<dyn Driver> = queue.clone();
         let api = IngestApi::build_with(config, driver, &context).await.unwrap();

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use testkit::{Mood as Wire, Proxy, TestDatabase, eventually, in_time};
 use tokio::time::Instant;
 
-use crate::queue::Mood;
+use crate::queue::Published;
 use crate::scene::{PATIENCE, Scene, event, problem, told};
+use testkit::QueueMood;
 
 /// A request is answered within this, whatever is down.
 const PROMISED: Duration = Duration::from_secs(5);
@@ -22,7 +23,7 @@ const PROMISED: Duration = Duration::from_secs(5);
 #[tokio::test]
 async fn an_event_is_accepted_after_the_queue_has_it() {
     let scene = Scene::new().await;
-    scene.queue.mood(Mood::Hangs);
+    scene.queue.mood(QueueMood::Hangs);
     let request = scene
         .post("/logs")
         .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
@@ -32,7 +33,7 @@ async fn an_event_is_accepted_after_the_queue_has_it() {
     let mut request = std::pin::pin!(request);
     let early = tokio::time::timeout(Duration::from_millis(200), request.as_mut()).await;
     assert!(early.is_err(), "answered before the queue did");
-    scene.queue.mood(Mood::Takes);
+    scene.queue.mood(QueueMood::Takes);
     let response = request.await.unwrap();
     let location = response.headers()["location"].to_str().unwrap().to_owned();
     assert!(response.headers().contains_key("x-request-id"));
@@ -58,7 +59,7 @@ async fn an_event_is_accepted_after_the_queue_has_it() {
 #[tokio::test]
 async fn concurrent_requests_share_messages_and_none_is_lost() {
     let scene = Scene::new().await;
-    scene.queue.mood(Mood::Hangs);
+    scene.queue.mood(QueueMood::Hangs);
     let requests = (0..100).map(|n| scene.post("/logs").json(&event(n)).send());
     let all = join_all(requests);
     let release = async {
@@ -68,7 +69,7 @@ async fn concurrent_requests_share_messages_and_none_is_lost() {
             (pending > 30_000).then_some(())
         })
         .await;
-        scene.queue.mood(Mood::Takes);
+        scene.queue.mood(QueueMood::Takes);
     };
     let (answers, ()) = tokio::join!(all, release);
     let mut accepted = BTreeSet::new();
@@ -112,18 +113,18 @@ async fn messages_are_packed_below_256_kib() {
 #[tokio::test]
 async fn a_queue_that_is_down_or_hangs_is_503_in_time() {
     let scene = Scene::new().await;
-    scene.queue.mood(Mood::Refuses);
+    scene.queue.mood(QueueMood::Refuses);
     let send = async || scene.post("/logs").json(&event(1)).send().await.unwrap();
     let response = in_time(PROMISED, "it is down", send).await;
     assert_eq!(response.headers()["retry-after"], "5");
     problem(&told(response).await, 503, "queue-unavailable");
     let bulk = scene.post("/logs/bulk").json(&json!([event(1), event(2)])).send().await.unwrap();
     problem(&told(bulk).await, 503, "queue-unavailable");
-    scene.queue.mood(Mood::Hangs);
+    scene.queue.mood(QueueMood::Hangs);
     let response = in_time(PROMISED, "it hangs", send).await;
     problem(&told(response).await, 503, "queue-unavailable");
     assert!(scene.queue.sent().is_empty());
-    scene.queue.mood(Mood::Takes);
+    scene.queue.mood(QueueMood::Takes);
     let response = scene.post("/logs").json(&event(1)).send().await.unwrap();
     assert_eq!(response.status(), 202, "an outage leaves nothing behind");
     assert_eq!(scene.queue.ids().len(), 1, "what was given up is not sent later");
@@ -152,7 +153,7 @@ async fn answered_after_a_slow_lookup() -> Duration {
     // Another key's lookup leaves an open connection; this one's costs several slow exchanges on it.
     let other = scene.client.post(scene.url("/logs")).bearer_auth(&scene.foreign_key);
     assert_eq!(other.json(&event(0)).send().await.unwrap().status(), 202);
-    scene.queue.mood(Mood::Hangs);
+    scene.queue.mood(QueueMood::Hangs);
     proxy.mood(Wire::Slow(Duration::from_millis(100)));
     let started = Instant::now();
     let response = scene.post("/logs").json(&event(1)).send().await.unwrap();
@@ -178,7 +179,7 @@ async fn changes_are_answered_in_time_when_nothing_else_answers() {
         })
         .await
     };
-    scene.queue.mood(Mood::Hangs);
+    scene.queue.mood(QueueMood::Hangs);
     for method in [Method::PATCH, Method::DELETE] {
         problem(&change(method).await, 503, "queue-unavailable");
     }
@@ -208,7 +209,7 @@ async fn every_write_is_answered_in_five_seconds_whoever_is_silent() {
         .await
     };
     assert_eq!(scene.post("/logs").json(&event(0)).send().await.unwrap().status(), 202);
-    scene.queue.mood(Mood::Hangs);
+    scene.queue.mood(QueueMood::Hangs);
     for idempotency in [None, Some("queue")] {
         problem(&post(&scene.key, idempotency).await, 503, "queue-unavailable");
     }
@@ -225,7 +226,7 @@ async fn every_write_is_answered_in_five_seconds_whoever_is_silent() {
 async fn full_buffers_refuse_at_once_and_per_tenant() {
     let flags = ["--publish-tenant-bytes-max=1048576", "--body-bytes-max=1048576"];
     let scene = Scene::with(&flags).await;
-    scene.queue.mood(Mood::Hangs);
+    scene.queue.mood(QueueMood::Hangs);
     let mut large = event(1);
     large["metadata"]["filler"] = json!("x".repeat(250_000));
     let waiting: Vec<_> =
@@ -249,7 +250,7 @@ async fn full_buffers_refuse_at_once_and_per_tenant() {
         .send();
     let release = async {
         tokio::task::yield_now().await;
-        scene.queue.mood(Mood::Takes);
+        scene.queue.mood(QueueMood::Takes);
     };
     let (small, other, ()) = tokio::join!(small, other, release);
     assert_eq!((small.unwrap().status().as_u16(), other.unwrap().status().as_u16()), (202, 202));
@@ -288,7 +289,7 @@ async fn one_bad_event_does_not_sink_the_others() {
 #[tokio::test]
 async fn a_drain_finishes_what_was_begun() {
     let scene = Scene::new().await;
-    scene.queue.mood(Mood::Hangs);
+    scene.queue.mood(QueueMood::Hangs);
     let request = tokio::spawn(scene.post("/logs").json(&event(1)).send());
     eventually(PATIENCE, "the request is in the publisher", async || {
         let status = scene.context.status().document();
@@ -299,7 +300,7 @@ async fn a_drain_finishes_what_was_begun() {
     let queue = scene.queue.clone();
     let (ended, ()) = tokio::join!(scene.end(), async {
         tokio::task::yield_now().await;
-        queue.mood(Mood::Takes);
+        queue.mood(QueueMood::Takes);
     });
     assert_eq!(ended, Ended::Drained);
     assert_eq!(request.await.unwrap().unwrap().status(), 202);

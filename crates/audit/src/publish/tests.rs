@@ -1,47 +1,12 @@
 //! What waited in the buffer for too long is not sent.
 
-use std::sync::Mutex;
-
-use async_trait::async_trait;
 use contracts::message::Message;
 use contracts::{Body, Envelope};
-use queue_core::driver::{EntryResults, Outgoing, QueueAttributes, ReceiveRequest, Received};
-use queue_core::{DriverError, SystemClock};
+use queue_core::SystemClock;
 use serde_json::value::RawValue;
+use testkit::QueueDouble;
 
 use super::*;
-
-/// Takes everything.
-#[derive(Debug, Default)]
-struct Takes(Mutex<Vec<String>>);
-
-#[async_trait]
-impl Driver for Takes {
-    fn queue(&self) -> &'static str {
-        "double"
-    }
-
-    async fn receive(&self, _request: ReceiveRequest) -> Result<Vec<Received>, DriverError> {
-        Ok(Vec::new())
-    }
-
-    async fn settle(&self, receipts: &[String]) -> Result<EntryResults, DriverError> {
-        Ok(receipts.iter().map(|_| Ok(())).collect())
-    }
-
-    async fn extend(&self, entries: &[(String, Duration)]) -> Result<EntryResults, DriverError> {
-        Ok(entries.iter().map(|_| Ok(())).collect())
-    }
-
-    async fn send(&self, entries: &[Outgoing]) -> Result<EntryResults, DriverError> {
-        self.0.lock().unwrap().extend(entries.iter().map(|entry| entry.body.clone()));
-        Ok(entries.iter().map(|_| Ok(())).collect())
-    }
-
-    async fn attributes(&self) -> Result<QueueAttributes, DriverError> {
-        Ok(QueueAttributes::default())
-    }
-}
 
 fn parcel(n: u8, until: Instant) -> Parcel {
     let record = RawValue::from_string(n.to_string()).unwrap();
@@ -52,7 +17,7 @@ fn parcel(n: u8, until: Instant) -> Parcel {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_late_is_refused_and_not_sent_and_the_rest_is() {
-    let driver = Arc::new(Takes::default());
+    let driver = Arc::new(QueueDouble::default());
     let publisher =
         Publisher::new(driver.clone(), &PublishConfig::default(), Arc::new(SystemClock));
     let now = Instant::now();
@@ -62,9 +27,10 @@ async fn what_is_late_is_refused_and_not_sent_and_the_rest_is() {
     let outcomes = send_parcels(sender.clone(), clock, "acme".parse().unwrap(), parcels).await;
     let taken: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
     assert_eq!(taken, [false, true, false]);
-    let sent = driver.0.lock().unwrap().clone();
+    let sent = driver.sent();
     let [body] = &sent[..] else { panic!("one message: {sent:?}") };
-    let Envelope { header, body: Body::Inline(body) } = Envelope::from_json(body).unwrap() else {
+    let Envelope { header, body: Body::Inline(body) } = Envelope::from_json(&body.body).unwrap()
+    else {
         panic!("a claim")
     };
     let message = IndexMessage::decode(&header, &body).unwrap();
@@ -74,5 +40,5 @@ async fn what_is_late_is_refused_and_not_sent_and_the_rest_is() {
     let (clock, late) = (Arc::clone(&publisher.clock), vec![parcel(4, now)]);
     let outcomes = send_parcels(sender, clock, "acme".parse().unwrap(), late).await;
     assert!(outcomes[0].is_err());
-    assert_eq!(driver.0.lock().unwrap().len(), 1, "nothing at all");
+    assert_eq!(driver.sent().len(), 1, "nothing at all");
 }

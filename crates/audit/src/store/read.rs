@@ -4,8 +4,9 @@
 use bytes::Bytes;
 use chrono::{DateTime, Duration, Utc};
 use contracts::{LogId, Tenant};
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres, Row};
 use uuid::Uuid;
 
 use crate::model::{LogKey, StoredLog};
@@ -72,30 +73,31 @@ const BACKFILL: &str = concat!(
  ORDER BY l.ingest_xid, l.id LIMIT $4"
 );
 
-/// The logs of those keys that are stored, in no particular order; erased ones are absent.
-pub async fn fetch_by_keys(
-    connection: &mut PgConnection,
-    keys: &[LogKey],
-) -> Result<Vec<StoredLog>, sqlx::Error> {
+/// A query over several keys: the keys as columns, then their bounds in time; none for no keys.
+fn asking_for<'a>(
+    sql: &'static str,
+    keys: &'a [LogKey],
+) -> Option<Query<'a, Postgres, PgArguments>> {
     // Bounds as plain parameters: the planner prunes partitions by them before the join.
-    let (Some(first), Some(last)) = (
-        keys.iter().map(|key| key.recorded_at).min(),
-        keys.iter().map(|key| key.recorded_at).max(),
-    ) else {
-        return Ok(Vec::new());
-    };
-    sqlx::query(BY_KEYS)
+    let first = keys.iter().map(|key| key.recorded_at).min()?;
+    let last = keys.iter().map(|key| key.recorded_at).max()?;
+    let query = sqlx::query(sql)
         .bind(keys.iter().map(|key| key.tenant.as_str()).collect::<Vec<_>>())
         .bind(keys.iter().map(|key| key.class.as_str()).collect::<Vec<_>>())
         .bind(keys.iter().map(|key| key.recorded_at).collect::<Vec<_>>())
         .bind(keys.iter().map(|key| key.id.0).collect::<Vec<_>>())
         .bind(first)
-        .bind(last)
-        .fetch_all(connection)
-        .await?
-        .iter()
-        .map(stored)
-        .collect()
+        .bind(last);
+    Some(query)
+}
+
+/// The logs of those keys that are stored, in no particular order; erased ones are absent.
+pub async fn fetch_by_keys(
+    connection: &mut PgConnection,
+    keys: &[LogKey],
+) -> Result<Vec<StoredLog>, sqlx::Error> {
+    let Some(query) = asking_for(BY_KEYS, keys) else { return Ok(Vec::new()) };
+    query.fetch_all(connection).await?.iter().map(stored).collect()
 }
 
 /// The first of those of the logs that are stored, in the order of `keys`, as many as have at most
@@ -105,22 +107,8 @@ pub async fn fetch_page(
     keys: &[LogKey],
     bytes_max: i64,
 ) -> Result<(Vec<StoredLog>, bool), sqlx::Error> {
-    let (Some(first), Some(last)) = (
-        keys.iter().map(|key| key.recorded_at).min(),
-        keys.iter().map(|key| key.recorded_at).max(),
-    ) else {
-        return Ok((Vec::new(), false));
-    };
-    let rows = sqlx::query(PAGE)
-        .bind(keys.iter().map(|key| key.tenant.as_str()).collect::<Vec<_>>())
-        .bind(keys.iter().map(|key| key.class.as_str()).collect::<Vec<_>>())
-        .bind(keys.iter().map(|key| key.recorded_at).collect::<Vec<_>>())
-        .bind(keys.iter().map(|key| key.id.0).collect::<Vec<_>>())
-        .bind(first)
-        .bind(last)
-        .bind(bytes_max)
-        .fetch_all(connection)
-        .await?;
+    let Some(query) = asking_for(PAGE, keys) else { return Ok((Vec::new(), false)) };
+    let rows = query.bind(bytes_max).fetch_all(connection).await?;
     let more = match rows.first() {
         Some(row) => row.try_get::<i64, _>("bytes_in_all")? > bytes_max,
         None => false,

@@ -62,12 +62,7 @@ pub(crate) fn received(message: &str, receipt: &str) -> Received {
     Received {
         message_id: message.into(),
         receipt: receipt.into(),
-        body: String::new(),
         receives: 1,
-        sent_at_ms: 0,
-        first_received_at_ms: None,
-        group: None,
-        sequence: None,
-        attributes: Vec::new(),
+        ..Received::default()
     }
 }
