@@ -213,6 +213,7 @@ where
             let closing = self.closing.notified();
             let Some(deadline) = self.locked().next_deadline() else { return };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(deadline) => {}
                 () = closing => {}
             }

@@ -203,6 +203,7 @@ impl<W: Worker> Core<W> {
         };
         let cancelled = case.held.lease().cancelled();
         let _others = tokio::select! {
+            biased;
             others = self.permits.take_the_others() => others,
             () = self.drain.cancelled() => return self.apply(case, Event::Drained, "").await,
             () = cancelled.cancelled() => {

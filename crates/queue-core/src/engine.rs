@@ -1,5 +1,8 @@
 //! The composition: a worker, its ports and its figures become a running engine. What each part does
 //! stands in the part's own file.
+//!
+//! On one thread an engine with a seed is deterministic, so that a simulated run can be repeated:
+//! each `select!` is biased, what is walked over is ordered, and nothing draws from tokio's generator.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -113,6 +116,7 @@ impl<W: Worker> Engine<W> {
             abandoned.run_until_cancelled(fetcher.run()).await;
         });
         let fault = tokio::select! {
+            biased;
             () = stop.cancelled() => None,
             ended = background.join_next() => Some(format!("a task of the engine ended: {ended:?}")),
             ended = &mut polls => Some(format!("the pollers ended: {ended:?}")),

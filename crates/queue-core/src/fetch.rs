@@ -80,6 +80,7 @@ impl Fetcher {
         let mut look = tokio::time::interval(silence / 4);
         while slots.iter().any(|slot| !slot.finished) {
             tokio::select! {
+                biased;
                 Some(ended) = tasks.join_next_with_id() => {
                     let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, ())| *id);
                     // One that was replaced is nobody's any more.

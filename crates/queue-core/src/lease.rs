@@ -4,8 +4,8 @@
 
 pub(crate) mod keeper;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -145,7 +145,8 @@ impl Lease {
 #[derive(Debug)]
 pub(crate) struct Leases {
     lease: Duration,
-    table: Mutex<HashMap<String, Arc<Lease>>>,
+    /// In order, so that what is done to all of them is done the same way again in a repeated run.
+    table: Mutex<BTreeMap<String, Arc<Lease>>>,
     /// Wakes the keeper when the table stops being empty.
     filled: Notify,
     /// An extension call came back.
@@ -164,7 +165,7 @@ impl Leases {
         Self { lease, table: Mutex::default(), filled: Notify::new(), extended: Notify::new() }
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<String, Arc<Lease>>> {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Lease>>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -34,6 +34,7 @@ impl Watch {
             let release_at = opened_at.filter(|_| !released).map(|at| at + GRACE);
             let wake = [next_look, release_at].into_iter().flatten().min();
             let suspected = tokio::select! {
+                biased;
                 () = self.breakers.suspected.notified() => true,
                 () = sleep_until(wake) => false,
             };

@@ -1,7 +1,9 @@
 //! How many pollers may poll, and whether at all: one while the queue is idle, more while polls come
 //! back full, none while a breaker is open.
 
-use tokio::sync::watch;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 /// What the breakers let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,27 +25,33 @@ struct State {
 
 #[derive(Debug)]
 pub(crate) struct Gate {
-    state: watch::Sender<State>,
+    state: Mutex<State>,
+    changed: Notify,
     pollers_max: usize,
 }
 
 /// One poller's view of the gate.
 pub(crate) struct Pass {
-    state: watch::Receiver<State>,
+    gate: Arc<Gate>,
     index: usize,
 }
 
 impl Gate {
     pub(crate) fn new(pollers_max: usize) -> Self {
-        Self { state: watch::Sender::new(State { flow: Flow::Free, pollers: 1 }), pollers_max }
+        let state = Mutex::new(State { flow: Flow::Free, pollers: 1 });
+        Self { state, changed: Notify::new(), pollers_max }
     }
 
-    pub(crate) fn pass(&self, index: usize) -> Pass {
-        Pass { state: self.state.subscribe(), index }
+    pub(crate) fn pass(self: &Arc<Self>, index: usize) -> Pass {
+        Pass { gate: Arc::clone(self), index }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn flow(&self) -> Flow {
-        self.state.borrow().flow
+        self.state().flow
     }
 
     pub(crate) fn set_flow(&self, flow: Flow) {
@@ -68,31 +76,33 @@ impl Gate {
     }
 
     fn change(&self, apply: impl FnOnce(&mut State)) {
-        self.state.send_if_modified(|state| {
+        let changed = {
+            let mut state = self.state();
             let before = *state;
-            apply(state);
+            apply(&mut state);
             *state != before
-        });
+        };
+        if changed {
+            self.changed.notify_waiters();
+        }
     }
 }
 
 impl Pass {
     /// What this poller may do now.
     pub(crate) fn now(&self) -> Flow {
-        allowed(*self.state.borrow(), self.index)
+        allowed(*self.gate.state(), self.index)
     }
 
     /// Waits until this poller may poll.
-    pub(crate) async fn opened(&mut self) -> Flow {
-        let index = self.index;
-        let opened = {
-            let state = self.state.wait_for(|state| allowed(*state, index) != Flow::Stopped).await;
-            state.map(|state| allowed(*state, index)).ok()
-        };
-        match opened {
-            Some(flow) => flow,
-            // The gate is gone, and the engine with it.
-            None => std::future::pending().await,
+    pub(crate) async fn opened(&self) -> Flow {
+        loop {
+            // Before the look, so that no change between the two is missed.
+            let changed = self.gate.changed.notified();
+            match self.now() {
+                Flow::Stopped => changed.await,
+                flow => return flow,
+            }
         }
     }
 }
@@ -111,8 +121,9 @@ mod tests {
 
     #[test]
     fn full_polls_call_more_pollers_and_empty_ones_send_them_away() {
-        let gate = Gate::new(5);
-        let polling = |gate: &Gate| (0..8).filter(|i| gate.pass(*i).now() == Flow::Free).count();
+        let gate = Arc::new(Gate::new(5));
+        let polling =
+            |gate: &Arc<Gate>| (0..8).filter(|i| gate.pass(*i).now() == Flow::Free).count();
         assert_eq!(polling(&gate), 1, "one when idle");
         gate.polled(10, 10);
         assert_eq!(polling(&gate), 2);
@@ -132,7 +143,7 @@ mod tests {
 
     #[test]
     fn an_open_breaker_stops_all_and_a_trial_lets_one_through() {
-        let gate = Gate::new(4);
+        let gate = Arc::new(Gate::new(4));
         gate.polled(10, 10);
         gate.set_flow(Flow::Stopped);
         assert_eq!(gate.pass(0).now(), Flow::Stopped);

@@ -53,7 +53,7 @@ impl Beat {
 
 /// Polls until the drain begins.
 pub(super) async fn run(fetcher: Arc<Fetcher>, index: usize, beat: Arc<Beat>) {
-    let mut pass = fetcher.gate.pass(index);
+    let pass = fetcher.gate.pass(index);
     let mut failures = 0;
     loop {
         let flow = tokio::select! {
@@ -94,6 +94,7 @@ pub(super) async fn run(fetcher: Arc<Fetcher>, index: usize, beat: Arc<Beat>) {
                     + Duration::from_millis(100);
                 events::PollFailed { error: &error, pause }.emit(&fetcher.meters);
                 tokio::select! {
+                    biased;
                     () = fetcher.drain.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
                 }

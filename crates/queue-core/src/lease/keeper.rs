@@ -51,6 +51,7 @@ impl Keeper {
             tokio::pin!(next);
             loop {
                 tokio::select! {
+                    biased;
                     () = &mut next => break,
                     Some(()) = calls.next(), if !calls.is_empty() => {}
                 }
