@@ -63,3 +63,7 @@ pub const MOVES_PER_STEP_MAX: usize = 256;
 pub const MOVE_TASKS_KEPT: usize = 10;
 /// Bytes of one HTTP request body: a full batch, every byte escaped as `\u00XX`, and its frame.
 pub const REQUEST_BYTES_MAX: usize = 8 * 1_048_576;
+/// Parameters of one form (ours): ten entries of ten attributes have some five hundred.
+pub const FORM_FIELDS_MAX: usize = 10_000;
+/// Parts of one parameter's name (ours): `Entries.member.1.MessageAttributes.entry.1.Value.DataType`.
+pub const FORM_DEPTH_MAX: usize = 10;

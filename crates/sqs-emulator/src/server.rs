@@ -4,13 +4,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,18 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::BrokerConfig;
-use crate::codec::{Reply, credentials, json};
-use crate::errors::{ErrorKind, SqsError};
 use crate::hub::Hub;
-use crate::limits::REQUEST_BYTES_MAX;
 use crate::store::StoreError;
+
+mod dispatch;
 
 /// Connections at once; later ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 10_000;
 /// From the end of one request to the whole header of the next; SDKs drop idle connections sooner.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
-/// For a request's body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// For requests in progress when the server stops; parked polls are answered at once.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after an error of `accept`, such as too many open files.
@@ -166,7 +160,7 @@ impl Server {
 
 fn router(app: Arc<App>) -> Router {
     // Queue URLs are paths too, so that every path is the service; a page for people may be added.
-    Router::new().route("/health", get(health)).fallback(answer).with_state(app)
+    Router::new().route("/health", get(health)).fallback(dispatch::answer).with_state(app)
 }
 
 async fn health() -> &'static str {
@@ -192,74 +186,6 @@ async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended badly");
     }
-}
-
-async fn answer(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let caller = credentials::caller(text("authorization"));
-    let host = text("host").map_or_else(|| app.addr.to_string(), str::to_owned);
-    let result = async {
-        let body = read(body).await?;
-        refuse_query_protocol(&parts.headers)?;
-        let request = json::decode(text("x-amz-target"), &body, &caller)?;
-        drop(body);
-        app.hub.call(&caller, request).await
-    };
-    let reply = match result.await {
-        Ok(response) => json::encode(&response, &host, &caller),
-        Err(error) => json::encode_error(&error),
-    };
-    respond(reply, app.requests.fetch_add(1, Ordering::Relaxed))
-}
-
-async fn read(body: Body) -> Result<bytes::Bytes, SqsError> {
-    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, REQUEST_BYTES_MAX)).await;
-    let failed = |message: String| SqsError::new(ErrorKind::Serialization, message);
-    match read {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) => Err(failed(format!(
-            "The request's body could not be read ({error}); at most {REQUEST_BYTES_MAX} bytes are."
-        ))),
-        Err(_) => Err(failed("The request's body did not arrive in time.".to_owned())),
-    }
-}
-
-fn refuse_query_protocol(headers: &HeaderMap) -> Result<(), SqsError> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    // With a target it is JSON, whatever curl calls it.
-    let form = !headers.contains_key("x-amz-target");
-    if form
-        && content_type.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"))
-    {
-        return Err(SqsError::new(
-            ErrorKind::UnknownOperation,
-            "The query protocol is not served; use an SDK or CLI of 2024 or later, which speak AWS \
-             JSON 1.0.",
-        ));
-    }
-    Ok(())
-}
-
-fn respond(reply: Reply, number: u64) -> Response<Body> {
-    let mut response = Response::new(Body::from(reply.body));
-    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
-    if let Ok(id) = HeaderValue::try_from(request_id(number)) {
-        headers.insert("x-amzn-requestid", id);
-    }
-    let query_error = reply.query_error.and_then(|code| HeaderValue::try_from(code).ok());
-    if let Some(code) = query_error {
-        headers.insert("x-amzn-query-error", code);
-    }
-    response
-}
-
-/// In a UUID's form; only has to differ from request to request.
-fn request_id(number: u64) -> String {
-    let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    uuid::Uuid::from_u64_pair(mixed ^ number.rotate_left(32), mixed.rotate_left(17)).to_string()
 }
 
 fn seed() -> u64 {

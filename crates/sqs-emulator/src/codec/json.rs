@@ -6,7 +6,7 @@ mod responses;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::Reply;
+use super::{Reply, members};
 use crate::errors::{ErrorKind, SqsError};
 use crate::model::Caller;
 use crate::operations::{Request, Response};
@@ -20,7 +20,8 @@ const TARGET_PREFIX: &str = "AmazonSQS.";
 pub fn decode(target: Option<&str>, body: &[u8], caller: &Caller) -> Result<Request, SqsError> {
     let action = target.and_then(|target| target.strip_prefix(TARGET_PREFIX));
     let action = action.ok_or_else(|| unknown(target.unwrap_or_default()))?;
-    requests::decode(action, body, caller)
+    let request = members::request(action, &requests::Body(body), caller)?;
+    request.ok_or_else(|| unknown(action))
 }
 
 /// Writes a reply. `host` is the one that the caller used.

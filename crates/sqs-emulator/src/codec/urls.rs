@@ -33,7 +33,7 @@ pub fn parse(text: &str, caller: &Caller) -> Option<QueueArn> {
 }
 
 /// `sqs.<region>.…` and `<region>.queue.…`; `None` when the host names no region.
-fn region_of_host(host: &str) -> Option<&str> {
+pub fn region_of_host(host: &str) -> Option<&str> {
     let mut labels = host.split(':').next().unwrap_or_default().split('.');
     let (first, second, third) = (labels.next()?, labels.next()?, labels.next());
     let region = match (first, second) {
