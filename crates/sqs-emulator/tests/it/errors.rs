@@ -1,4 +1,4 @@
-//! Golden: the wire form of every error that a caller can provoke, byte by byte.
+//! Golden: the wire form of every error that a caller can provoke, byte by byte, in both protocols.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use sqs_emulator::Server;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{action, http};
+use crate::forms::{Style, form};
+use crate::support::{Reply, action, http, query};
 
 const GOLDEN: &str = include_str!("golden/errors.txt");
 const GOLDEN_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/golden/errors.txt");
@@ -175,6 +176,16 @@ fn cases() -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
+const JSON_ONLY: [&str; 2] = ["type wrong", "not an object"];
+
+/// A reply in XML without what differs from one to the next, which has to be what its header says.
+fn without_id(reply: &Reply) -> String {
+    let id = reply.header("x-amzn-requestid").unwrap();
+    let said = format!("<RequestId>{id}</RequestId>");
+    assert!(reply.status == 404 || reply.body.contains(&said), "{reply:?}");
+    reply.body.replace(id, "id").trim_end().to_owned()
+}
+
 #[tokio::test]
 async fn errors_are_what_they_were() {
     let server = Server::bind("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
@@ -191,15 +202,28 @@ async fn errors_are_what_they_were() {
         let reply = action(addr, call, &body).await;
         let code = reply.header("x-amzn-query-error").unwrap_or("-");
         writeln!(seen, "{name}: {} {code}\n    {}", reply.status, reply.body).unwrap();
+        // What a form has no way to say is asked in JSON only.
+        if !JSON_ONLY.contains(&name) {
+            let reply = query(addr, &form(call, &body, Style::Flat)).await;
+            writeln!(seen, "    {} {}", reply.status, without_id(&reply)).unwrap();
+        }
     }
     let none = http(addr, "POST", "", b"{}").await;
-    writeln!(seen, "no target: {}\n    {}", none.status, none.body).unwrap();
+    writeln!(seen, "no target: {}\n    {}", none.status, none.body.trim_end()).unwrap();
     let cut = "X-Amz-Target: AmazonSQS.ListQueues\r\n";
     let cut = http(addr, "POST", cut, b"{\"QueueNamePrefix\"").await;
     writeln!(seen, "cut short: {}\n    {}", cut.status, cut.body).unwrap();
-    let query = "Content-Type: application/x-www-form-urlencoded\r\n";
-    let query = http(addr, "POST", query, b"Action=ListQueues").await;
-    writeln!(seen, "query protocol: {}\n    {}", query.status, query.body).unwrap();
+    let untold = "Content-Type: application/x-amz-json-1.0\r\n";
+    let untold = http(addr, "POST", untold, b"{}").await;
+    writeln!(seen, "JSON without a target: {}\n    {}", untold.status, untold.body).unwrap();
+    for (name, form) in [
+        ("not a number", "Action=ReceiveMessage&QueueUrl=Q&MaxNumberOfMessages=ten"),
+        ("not UTF-8", "Action=SendMessage&QueueUrl=Q&MessageBody=%FF"),
+        ("no action", "Version=2012-11-05"),
+    ] {
+        let reply = query(addr, form).await;
+        writeln!(seen, "{name}: {}\n    {}", reply.status, without_id(&reply)).unwrap();
+    }
 
     stop.cancel();
     running.await.unwrap();

@@ -6,6 +6,7 @@ mod broker;
 mod disk;
 mod errors;
 mod fifo;
+mod forms;
 mod http;
 mod long_polls;
 mod reference;

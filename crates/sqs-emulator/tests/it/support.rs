@@ -151,9 +151,20 @@ impl Reply {
 
 /// Sends one request on a connection of its own, headers as given, and reads the reply to its end.
 pub(crate) async fn http(addr: SocketAddr, method: &str, headers: &str, body: &[u8]) -> Reply {
+    http_at(addr, method, "/", headers, body).await
+}
+
+/// Like [`http`], on another path than `/`.
+pub(crate) async fn http_at(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &[u8],
+) -> Reply {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let head = format!(
-        "{method} / HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -174,4 +185,10 @@ pub(crate) async fn action(addr: SocketAddr, action: &str, body: &Value) -> Repl
     let headers =
         format!("Content-Type: application/x-amz-json-1.0\r\nX-Amz-Target: AmazonSQS.{action}\r\n");
     http(addr, "POST", &headers, body.to_string().as_bytes()).await
+}
+
+/// Sends a form as an older SDK does.
+pub(crate) async fn query(addr: SocketAddr, form: &str) -> Reply {
+    let headers = "Content-Type: application/x-www-form-urlencoded; charset=utf-8\r\n";
+    http(addr, "POST", headers, form.as_bytes()).await
 }
