@@ -214,6 +214,28 @@ fn canonical_value(name: &str, value: &str, fifo: bool) -> Result<String, SqsErr
     }
 }
 
+/// High throughput has to be asked for as a whole: a limit per group needs deduplication per group.
+/// `current` are the settings of a queue that is there.
+pub(crate) fn check_throughput(
+    wanted: &BTreeMap<String, String>,
+    current: Option<&Settings>,
+) -> Result<(), SqsError> {
+    let text = |name: &str| {
+        let wanted = wanted.get(name).map(String::as_str);
+        wanted.or_else(|| current.and_then(|settings| settings.text(name)))
+    };
+    if text("FifoThroughputLimit") == Some("perMessageGroupId")
+        && text("DeduplicationScope") != Some("messageGroup")
+    {
+        return Err(SqsError::new(
+            ErrorKind::InvalidAttributeValue,
+            "Invalid value for the parameter FifoThroughputLimit. Reason: perMessageGroupId is \
+             allowed only when DeduplicationScope is messageGroup.",
+        ));
+    }
+    Ok(())
+}
+
 fn one_of(name: &str, value: &str, allowed: [&str; 2]) -> Result<String, SqsError> {
     if allowed.contains(&value) {
         Ok(value.to_owned())

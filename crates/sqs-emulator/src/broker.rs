@@ -18,7 +18,7 @@ use crate::errors::SqsError;
 use crate::limits;
 use crate::model::{Caller, QueueArn, QueueId};
 use crate::operations::{QueueRef, Receive, Request, Response};
-use crate::queue::{Queue, dedup};
+use crate::queue::{Queue, Rules, dedup};
 
 mod batches;
 mod checks;
@@ -45,6 +45,8 @@ pub struct BrokerConfig {
     pub recreate_interval_ms: i64,
     /// Messages in flight per queue.
     pub in_flight_max: usize,
+    /// Messages of a FIFO queue, from the oldest, among which a receive looks for a group.
+    pub fifo_lookahead: usize,
     /// Whether noisy tenants of a standard queue wait behind quiet ones.
     pub fair_queues: bool,
 }
@@ -57,6 +59,7 @@ impl Default for BrokerConfig {
             purge_interval_ms: 0,
             recreate_interval_ms: 0,
             in_flight_max: limits::IN_FLIGHT_MAX,
+            fifo_lookahead: limits::FIFO_LOOKAHEAD,
             fair_queues: true,
         }
     }
@@ -71,6 +74,10 @@ impl BrokerConfig {
             recreate_interval_ms: limits::PURGE_INTERVAL_MS,
             ..self
         }
+    }
+
+    fn rules(&self) -> Rules {
+        Rules { fair: self.fair_queues, lookahead: self.fifo_lookahead.max(1) }
     }
 }
 

@@ -47,6 +47,8 @@ pub const REDRIVE_SOURCES_MAX: usize = 10;
 pub const PERMISSION_ACTIONS_MAX: usize = 7;
 /// Messages in flight on one queue, either kind (FIFO was raised from 20,000).
 pub const IN_FLIGHT_MAX: usize = 120_000;
+/// Messages of a FIFO queue, from the oldest, among which a receive looks for a group.
+pub const FIFO_LOOKAHEAD: usize = 120_000;
 /// How long a deduplication id is remembered, milliseconds from the first send.
 pub const DEDUPLICATION_WINDOW_MS: i64 = 300_000;
 /// How long a receive attempt can be repeated, milliseconds.
@@ -57,6 +59,8 @@ pub const RECEIVE_ATTEMPTS_MAX: usize = 10_000;
 pub const PURGE_INTERVAL_MS: i64 = 60_000;
 /// Messages that one receive may send to the dead-letter queue (ours: bounds one call's work).
 pub const REDRIVES_PER_RECEIVE_MAX: usize = 1_000;
+/// Move tasks of one account and region that run at once.
+pub const MOVE_TASKS_RUNNING_MAX: usize = 100;
 /// Messages that one step of a move task moves (ours: bounds the time between two calls).
 pub const MOVES_PER_STEP_MAX: usize = 256;
 /// Finished move tasks remembered per queue.

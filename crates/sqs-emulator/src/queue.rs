@@ -17,7 +17,7 @@ pub(crate) mod receipts;
 pub(crate) mod standard;
 
 pub(crate) use dedup::DedupKey;
-pub(crate) use order::Kind;
+pub(crate) use order::{Kind, Rules};
 
 use attempts::Attempts;
 use dedup::DedupWindow;
@@ -59,8 +59,14 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(id: QueueId, arn: QueueArn, settings: Settings, fair: bool, at: i64) -> Self {
-        let order = Order::new(settings.fifo, fair);
+    pub(crate) fn new(
+        id: QueueId,
+        arn: QueueArn,
+        settings: Settings,
+        rules: Rules,
+        at: i64,
+    ) -> Self {
+        let order = Order::new(settings.fifo, rules);
         Self {
             id,
             arn,
@@ -128,6 +134,7 @@ impl Queue {
         self.leased += usize::from(slot.kind == Kind::Leased);
         self.ages.insert((slot.sent_at, seq));
         self.order.set(seq, slot.message.group.as_ref(), None, Some(slot.kind));
+        self.order.sent(slot.message.group.as_ref(), slot.sent_at);
         self.slots.insert(seq, slot);
     }
 
@@ -173,6 +180,7 @@ impl Queue {
             }
             self.remove(seq);
         }
+        self.order.advance(now);
     }
 
     pub(crate) fn purge(&mut self, at: i64) {

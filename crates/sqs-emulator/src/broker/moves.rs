@@ -8,8 +8,10 @@ use uuid::Uuid;
 
 use super::Broker;
 use crate::effects::{Effect, MoveTask};
-use crate::errors::SqsError;
-use crate::limits::{MOVE_RATE, MOVE_TASK_RESULTS, MOVE_TASKS_KEPT, MOVES_PER_STEP_MAX};
+use crate::errors::{ErrorKind, SqsError};
+use crate::limits::{
+    MOVE_RATE, MOVE_TASK_RESULTS, MOVE_TASKS_KEPT, MOVE_TASKS_RUNNING_MAX, MOVES_PER_STEP_MAX,
+};
 use crate::model::{Message, QueueArn, QueueId};
 use crate::operations::{MoveStatus, MoveTaskView, Response};
 
@@ -43,10 +45,26 @@ impl Broker {
                 Some(arn.ok_or_else(|| SqsError::not_found("DestinationArn"))?)
             }
         };
+        if destination.as_ref().is_some_and(|to| self.is_fifo(to) != self.is_fifo(&source)) {
+            return Err(SqsError::invalid(
+                "Destination queue must be same type of queue as the source.",
+            ));
+        }
         if self.running(&source).is_some() {
             return Err(SqsError::invalid(
                 "There is already a task running. Only one active task is allowed for a source \
                  queue arn at a given time.",
+            ));
+        }
+        let near = |task: &&MoveTask| {
+            task.source.account() == source.account() && task.source.region() == source.region()
+        };
+        if self.running_tasks().filter(near).count() >= MOVE_TASKS_RUNNING_MAX {
+            return Err(SqsError::new(
+                ErrorKind::OverLimit,
+                format!(
+                    "The maximum number of active move tasks is reached: {MOVE_TASKS_RUNNING_MAX}."
+                ),
             ));
         }
         let (visible, ..) = self.queue_at(now, &Some(source.clone()))?.depth();
@@ -81,9 +99,8 @@ impl Broker {
         self.step_moves(now);
         let task = id.and_then(|id| self.tasks.get(&id));
         let task = task.filter(|task| task.status == MoveStatus::Running).cloned();
-        let mut task = task.ok_or_else(|| {
-            SqsError::new(crate::errors::ErrorKind::ResourceNotFound, "Task does not exist.")
-        })?;
+        let mut task =
+            task.ok_or_else(|| SqsError::new(ErrorKind::ResourceNotFound, "Task does not exist."))?;
         task.status = MoveStatus::Cancelled;
         let moved = task.moved;
         self.commit(Effect::MoveTask(Box::new(task)));
@@ -126,6 +143,11 @@ impl Broker {
     fn running_tasks(&self) -> impl Iterator<Item = &MoveTask> {
         let latest = self.tasks_by_source.values().filter_map(|ids| self.tasks.get(ids.last()?));
         latest.filter(|task| task.status == MoveStatus::Running)
+    }
+
+    fn is_fifo(&self, arn: &QueueArn) -> bool {
+        let queue = self.names.get(arn).and_then(|id| self.queues.get(id));
+        queue.is_some_and(|queue| queue.settings.fifo)
     }
 
     fn running(&self, source: &QueueArn) -> Option<&MoveTask> {

@@ -98,6 +98,7 @@ impl Broker {
                 )),
             };
         }
+        attributes::check_throughput(&canonical, None)?;
         let settings = Settings::new(&canonical);
         self.check_redrive(&arn, fifo, settings.redrive.as_ref())?;
         let interval = self.config.recreate_interval_ms;
@@ -211,6 +212,7 @@ impl Broker {
         let queue = self.queue_at(now, queue)?;
         let (id, arn, fifo) = (queue.id, queue.arn.clone(), queue.settings.fifo);
         let canonical = attributes::canonical(wanted, fifo)?;
+        attributes::check_throughput(&canonical, Some(&queue.settings))?;
         let redrive = canonical.get("RedrivePolicy").filter(|text| !text.is_empty());
         let redrive = redrive.map(|text| RedrivePolicy::parse(text)).transpose()?;
         self.check_redrive(&arn, fifo, redrive.as_ref())?;
@@ -263,8 +265,9 @@ impl Broker {
         match effect {
             Effect::QueueCreated { queue, arn, attributes, tags, at } => {
                 self.last_queue = self.last_queue.max(queue.0);
-                let fair = self.config.fair_queues;
-                let mut made = Queue::new(queue, arn.clone(), Settings::new(&attributes), fair, at);
+                let rules = self.config.rules();
+                let settings = Settings::new(&attributes);
+                let mut made = Queue::new(queue, arn.clone(), settings, rules, at);
                 made.tags = tags;
                 self.link(&arn, made.settings.redrive.as_ref());
                 self.names.insert(arn, queue);

@@ -16,6 +16,15 @@ pub(crate) enum Kind {
     Leased,
 }
 
+/// What can be chosen about orders.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// Standard: whether noisy tenants wait behind quiet ones.
+    pub(crate) fair: bool,
+    /// FIFO: messages, from the oldest, among which a receive looks for a group.
+    pub(crate) lookahead: usize,
+}
+
 /// The order of one queue.
 #[derive(Clone, Debug)]
 pub(crate) enum Order {
@@ -26,15 +35,19 @@ pub(crate) enum Order {
 }
 
 impl Order {
-    pub(crate) fn new(fifo: bool, fair: bool) -> Self {
-        if fifo { Self::Fifo(Fifo::default()) } else { Self::Standard(Standard::new(fair)) }
+    pub(crate) fn new(fifo: bool, rules: Rules) -> Self {
+        if fifo {
+            Self::Fifo(Fifo::new(rules.lookahead))
+        } else {
+            Self::Standard(Standard::new(rules.fair))
+        }
     }
 
     /// The same rules, no messages.
     pub(crate) fn emptied(&self) -> Self {
         match self {
             Self::Standard(order) => Self::Standard(order.emptied()),
-            Self::Fifo(_) => Self::Fifo(Fifo::default()),
+            Self::Fifo(order) => Self::Fifo(order.emptied()),
         }
     }
 
@@ -48,9 +61,23 @@ impl Order {
     ) {
         match (self, group) {
             (Self::Standard(order), group) => order.set(seq, group, from, to),
-            (Self::Fifo(order), Some(group)) => order.set(seq, group, to),
+            (Self::Fifo(order), Some(group)) => order.set(seq, group, from, to),
             // A FIFO message has a group; the broker refuses it otherwise.
             (Self::Fifo(_), None) => {}
+        }
+    }
+
+    /// Tells when a message that has appeared was sent.
+    pub(crate) fn sent(&mut self, group: Option<&Arc<str>>, at: i64) {
+        if let Self::Standard(order) = self {
+            order.sent(group, at);
+        }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn advance(&mut self, now: i64) {
+        if let Self::Standard(order) = self {
+            order.advance(now);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Standard order: oldest first, except that tenants who hold much of what is in flight wait behind
 //! those who do not (fair queues; the tenant is the message group id, none means a tenant of its own).
+//! Amazon also looks at a tenant's recent share of processing time, over a window it does not publish:
+//! that measure is left out, so that the order stays one that a test can predict.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,12 +12,18 @@ use super::order::Kind;
 const NOISY_IN_FLIGHT_MIN: usize = 30;
 /// … when they are more than one in this many of all in flight (10 %).
 const NOISY_SHARE: usize = 10;
+/// A tenant that has sent nothing for so long, milliseconds, is quiet again.
+const NOISY_SILENCE_MS: i64 = 300_000;
 
 #[derive(Clone, Debug, Default)]
 struct Tenant {
     visible: BTreeSet<u64>,
     leased: usize,
-    /// Stays until its backlog is empty.
+    /// When its latest message was sent.
+    sent_at: i64,
+    /// Has sent nothing for five minutes: cannot be noisy.
+    silent: bool,
+    /// Stays until its backlog is empty or it has been silent for five minutes.
     noisy: bool,
     listed: Option<Listed>,
 }
@@ -31,6 +39,8 @@ pub(crate) struct Standard {
     tenants: HashMap<Arc<str>, Tenant>,
     /// Tenants with visible messages: the quiet ones by their oldest, then the noisy ones.
     heads: BTreeSet<(Listed, Arc<str>)>,
+    /// Tenants that are not silent, by their latest send.
+    senders: BTreeSet<(i64, Arc<str>)>,
     visible: usize,
     leased: usize,
     /// Whether noisy tenants wait at all.
@@ -74,6 +84,33 @@ impl Standard {
         }
     }
 
+    /// A message was sent at that time, which may be long ago when it comes from another queue.
+    pub(crate) fn sent(&mut self, group: Option<&Arc<str>>, at: i64) {
+        let Some(name) = group.filter(|_| self.fair) else { return };
+        let Some(tenant) = self.tenants.get_mut(name) else { return };
+        if at > tenant.sent_at {
+            self.senders.remove(&(tenant.sent_at, Arc::clone(name)));
+            tenant.sent_at = at;
+            tenant.silent = false;
+            self.senders.insert((at, Arc::clone(name)));
+        }
+    }
+
+    /// Lets time pass: who has sent nothing for five minutes is no longer noisy.
+    pub(crate) fn advance(&mut self, now: i64) {
+        while let Some((at, name)) = self.senders.first().cloned() {
+            if now - at < NOISY_SILENCE_MS {
+                break;
+            }
+            self.senders.pop_first();
+            if let Some(tenant) = self.tenants.get_mut(&name) {
+                tenant.silent = true;
+                tenant.noisy = false;
+            }
+            self.relist(&name);
+        }
+    }
+
     /// The oldest message of the quiet; when there is none, that of the noisy tenant who holds
     /// least.
     pub(crate) fn next(&self) -> Option<u64> {
@@ -102,11 +139,18 @@ impl Standard {
         if tenant.visible.is_empty() {
             tenant.noisy = false;
         } else if fair
+            && !tenant.silent
             && tenant.leased >= NOISY_IN_FLIGHT_MIN
             && tenant.leased * NOISY_SHARE > total
         {
             tenant.noisy = true;
         }
+        self.relist(name);
+    }
+
+    /// Puts a tenant where it now stands among the others, and forgets it when it has nothing here.
+    fn relist(&mut self, name: &Arc<str>) {
+        let Some(tenant) = self.tenants.get_mut(name) else { return };
         let listed = tenant
             .visible
             .first()
@@ -121,6 +165,7 @@ impl Standard {
             tenant.listed = listed;
         }
         if tenant.visible.is_empty() && tenant.leased == 0 {
+            self.senders.remove(&(tenant.sent_at, Arc::clone(name)));
             self.tenants.remove(name);
         }
     }

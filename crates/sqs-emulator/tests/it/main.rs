@@ -2,13 +2,17 @@
 //! the wire byte by byte, the server with real sockets and files.
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
+mod attempts;
 mod broker;
 mod disk;
 mod errors;
+mod fairness;
 mod fifo;
 mod forms;
 mod http;
 mod long_polls;
+mod quotas;
+mod redrive;
 mod reference;
 mod replay;
 mod support;
