@@ -1,6 +1,8 @@
 //! A JSON request as a form, the way an SDK of the query protocol would send it: written from the
 //! service's description, not from the codec.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 /// How lists are spelled.
@@ -92,7 +94,7 @@ fn escape(text: &str) -> String {
                 escaped.push(char::from(byte));
             }
             b' ' => escaped.push('+'),
-            byte => escaped.push_str(&format!("%{byte:02X}")),
+            byte => write!(escaped, "%{byte:02X}").unwrap(),
         }
     }
     escaped

@@ -4,6 +4,7 @@
 
 mod attempts;
 mod broker;
+mod codecs;
 mod disk;
 mod errors;
 mod fairness;
