@@ -98,13 +98,14 @@ pub(crate) struct Aged {
 
 impl Aged {
     pub(crate) fn emit(&self) {
-        let ageing::Aged { ingest_keys, tombstones, attempts, live_tickets } = self.aged;
-        debug!(ingest_keys, tombstones, attempts, live_tickets, "aged out");
+        let ageing::Aged { ingest_keys, tombstones, attempts, live_tickets, effects } = self.aged;
+        debug!(ingest_keys, tombstones, attempts, live_tickets, effects, "aged out");
         for (table, rows) in [
             ("ingest_keys", ingest_keys),
             ("tombstones", tombstones),
             ("attempts", attempts),
             ("live_tickets", live_tickets),
+            ("effects", effects),
         ] {
             counter!(AGED_TOTAL, "table" => table).increment(rows);
         }

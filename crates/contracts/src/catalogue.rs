@@ -187,6 +187,20 @@ pub const AUDIT_LEGACY: QueueSpec = audit(QueueSpec {
 pub const QUEUES: &[&QueueSpec] =
     &[&AUDIT_INDEX, &AUDIT_ARCHIVE, &AUDIT_CLEANUP, &AUDIT_RETENTION, &AUDIT_LEGACY];
 
+/// The longest that a message can still be handed out after it was sent, in seconds, over all queues:
+/// its queue's retention, then its dead-letter queue's, then once more its queue's after a redrive.
+/// What is remembered so that nothing happens twice is remembered longer.
+pub const fn redelivery_max_secs() -> u64 {
+    let (mut longest, mut at) = (0, 0);
+    while at < QUEUES.len() {
+        let spec = QUEUES[at];
+        let life = spec.retention_prod_secs as u64 * 2 + spec.dlq_retention_secs as u64;
+        longest = if life > longest { life } else { longest };
+        at += 1;
+    }
+    longest
+}
+
 /// Only the ground that entries are written on: every entry overrides what is empty here.
 const BLANK: QueueSpec = QueueSpec {
     subsystem: "",

@@ -103,6 +103,14 @@ codes! {
         "Read the reason; mend the mapping or the document, then redrive.";
     LOG_MISSING = "log-missing", 404, false, "The log that a change names was never stored.",
         "Look for its INDEX message in the dead-letter queue; redrive that first, then this.";
+    EFFECT_UNKNOWN = "effect-unknown", 500, false, "The effect was begun, and nobody knows whether it happened.",
+        "Ask the other side whether it happened; redrive only if it did not.";
+    CLAIM_MISSING = "claim-missing", 422, false, "The object that holds the message's body is gone.",
+        "Look for it among the bucket's older versions; put it back and redrive, or send the message anew.";
+    CLAIM_MISMATCH = "claim-mismatch", 422, false, "The object is not what the message says that it is.",
+        "Find who wrote it or the message; without the right object the message cannot be handled.";
+    OBJECTS_UNAVAILABLE = "objects-unavailable", 503, true, "The object store does not answer.",
+        "Check CLAIM_BUCKET or CLAIM_DIR and the rights on it; the worker's log names what is wrong.";
     CONFIG_INVALID = "config-invalid", 500, false, "The configuration is not valid.",
         "Mend the variable named; `--check-config` tries it without starting.";
 }

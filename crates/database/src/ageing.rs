@@ -27,6 +27,8 @@ pub struct Aged {
     pub attempts: u64,
     /// Tickets for the live tail that nobody used in their minute.
     pub live_tickets: u64,
+    /// Effects, each at its own `expires_at` ([`crate::effects::EFFECTS_TERM`] after it).
+    pub effects: u64,
 }
 
 /// Deletes what has reached its term at `now`. Needs [`crate::Role::Worker`].
@@ -57,6 +59,13 @@ pub async fn run(pool: &PgPool, now: DateTime<Utc>) -> Result<Aged, sqlx::Error>
             pool,
             "DELETE FROM live_tickets WHERE (tenant, ticket_sha256) IN
                (SELECT tenant, ticket_sha256 FROM live_tickets WHERE expires_at <= $1 LIMIT $2)",
+            now,
+        )
+        .await?,
+        effects: in_batches(
+            pool,
+            "DELETE FROM effects WHERE (tenant, scope, key) IN
+               (SELECT tenant, scope, key FROM effects WHERE expires_at <= $1 LIMIT $2)",
             now,
         )
         .await?,

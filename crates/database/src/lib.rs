@@ -8,6 +8,7 @@ pub mod ageing;
 pub mod api_keys;
 pub mod attempts;
 pub mod config;
+pub mod effects;
 pub mod error;
 pub mod leader;
 pub mod partitions;
@@ -17,6 +18,7 @@ pub mod tenants;
 
 pub use attempts::PostgresAttempts;
 pub use config::{DatabaseConfig, Role};
+pub use effects::PostgresEffects;
 pub use error::{DbErrorClass, classify, timed};
 pub use pool::Database;
 pub use schema::MigrateError;

@@ -46,6 +46,17 @@ async fn ticket(owner: &PgPool, expires_at: DateTime<Utc>) {
     .expect("a ticket");
 }
 
+async fn effect(owner: &PgPool, expires_at: DateTime<Utc>) {
+    sqlx::query(
+        "INSERT INTO effects (tenant, scope, key, epoch, holder, since, expires_at)
+         VALUES ('acme', 's', gen_random_uuid()::text, 0, '', $1, $1)",
+    )
+    .bind(expires_at)
+    .execute(owner)
+    .await
+    .expect("an effect");
+}
+
 #[tokio::test]
 async fn each_table_at_its_own_term() {
     let database = TestDatabase::new().await;
@@ -58,6 +69,8 @@ async fn each_table_at_its_own_term() {
     tombstone(owner.pool(), now + moment).await;
     ticket(owner.pool(), now).await;
     ticket(owner.pool(), now + moment).await;
+    effect(owner.pool(), now).await;
+    effect(owner.pool(), now + moment).await;
     let store = PostgresAttempts::new(&worker);
     for (message, at) in [("old", now - ATTEMPTS_TERM), ("young", now - ATTEMPTS_TERM + moment)] {
         let failure: RecordedFailure = serde_json::from_value(serde_json::json!({
@@ -66,7 +79,7 @@ async fn each_table_at_its_own_term() {
         .expect("a failure");
         store.record("q", message, failure).await.expect("records");
     }
-    let gone = Aged { ingest_keys: 1, tombstones: 1, attempts: 1, live_tickets: 1 };
+    let gone = Aged { ingest_keys: 1, tombstones: 1, attempts: 1, live_tickets: 1, effects: 1 };
     assert_eq!(ageing::run(worker.pool(), now).await.expect("ages"), gone);
     assert_eq!(ageing::run(worker.pool(), now).await.expect("ages"), Aged::default());
     let left = store.load("q", &["old".to_owned(), "young".to_owned()]).await.expect("loads");

@@ -2,6 +2,7 @@
 
 mod ageing;
 mod attempts;
+mod effects;
 mod faults;
 mod keys;
 mod leader;

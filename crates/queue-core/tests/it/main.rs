@@ -9,6 +9,7 @@ mod coalescing;
 mod crash_loop;
 mod dead_letters;
 mod drain;
+mod effects;
 mod fetching;
 mod leases;
 mod retries;
