@@ -6,6 +6,7 @@ mod add_a_queue;
 mod outages;
 mod process;
 mod scene;
+mod traces;
 
 /// The work tree, asked at run time: a target folder may be shared by several clones.
 fn tree() -> std::path::PathBuf {

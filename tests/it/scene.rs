@@ -105,6 +105,11 @@ impl Scene {
         }
     }
 
+    /// One more variable for processes that start from now on.
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.environment.push((name, value.into()));
+    }
+
     pub(crate) fn start(&self, name: &str) -> Process {
         Process::start(name, self.folder.path(), &self.environment)
     }
@@ -124,6 +129,11 @@ impl Scene {
 
     /// Sends one event; notes its id when, and only when, the API said 202.
     pub(crate) async fn send(&mut self, n: usize) -> StatusCode {
+        self.send_traced(n, "").await
+    }
+
+    /// The same, as part of the trace that `traceparent` names.
+    pub(crate) async fn send_traced(&mut self, n: usize, traceparent: &str) -> StatusCode {
         let event = json!({
             "actor": {"type": "user", "id": format!("u-{n}")},
             "action": "door.opened",
@@ -131,7 +141,7 @@ impl Scene {
             "metadata": {"n": n},
         });
         let request = self.client.post(self.url("/logs")).bearer_auth(&self.key).json(&event);
-        let answer = request.send().await.unwrap();
+        let answer = request.header("traceparent", traceparent).send().await.unwrap();
         let status = answer.status();
         let text = answer.text().await.unwrap();
         let body: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));

@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use contracts::audit::{IndexMessage, LogItem};
 use contracts::errors::{OVERLOADED, QUEUE_UNAVAILABLE};
-use contracts::{EnvelopeId, ErrorCode, Tenant};
+use contracts::{EnvelopeId, ErrorCode, Message, Tenant};
 use queue_core::coalesce::{CoalesceLimits, Coalescer, Full};
 use queue_core::driver::BATCH_ENTRIES_MAX;
 use queue_core::send::{SendError, SendLimits, Sender};
+use queue_core::trace::{self, Origin};
 use queue_core::{Clock, Driver};
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 pub use config::PublishConfig;
 pub use wire::Trace;
@@ -91,6 +93,8 @@ impl From<SendError> for PublishError {
 struct Parcel {
     item: LogItem,
     trace: Trace,
+    /// The request's span.
+    origin: Origin,
     /// When its request gives up; sending it later would only keep others waiting.
     until: Instant,
 }
@@ -164,9 +168,10 @@ impl Publisher {
         until: Instant,
     ) -> Result<Vec<Outcome>, PublishError> {
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(items.len());
+        let origin = Origin::here();
         let mut parcels = items.into_iter().map(|item| {
             let bytes = item.record.get().len() + ITEM_OVERHEAD;
-            (Parcel { item, trace: trace.clone(), until }, bytes)
+            (Parcel { item, trace: trace.clone(), origin: origin.clone(), until }, bytes)
         });
         let mut next = parcels.next();
         while let Some((first, bytes)) = next.take() {
@@ -215,9 +220,11 @@ impl Publisher {
         trace: &Trace,
     ) -> Result<EnvelopeId, PublishError> {
         let id = wire::new_envelope_id(self.clock.now());
-        let outgoing = wire::outgoing(id, tenant, message, trace, self.clock.now())
+        let span = publishing(id, 1);
+        trace::batch(&span, [&Origin::here()]);
+        let outgoing = wire::outgoing(id, tenant, message, &trace.within(&span), self.clock.now())
             .map_err(|error| PublishError::Unavailable(error.to_string()))?;
-        self.sender.send(outgoing).await?;
+        self.sender.send(outgoing).instrument(span).await?;
         Ok(id)
     }
 
@@ -231,6 +238,19 @@ impl Publisher {
         self.coalescer.close().await;
         self.sender.close().await;
     }
+}
+
+/// The span of one message's way to the queue, in traces only.
+fn publishing(id: EnvelopeId, events: usize) -> Span {
+    tracing::debug_span!(
+        target: trace::TARGET,
+        parent: None,
+        "publish",
+        otel.kind = "producer",
+        queue = IndexMessage::QUEUE.name,
+        %id,
+        events
+    )
 }
 
 /// Sends one batch of a tenant as one message.
@@ -262,19 +282,23 @@ async fn send_in_time(
     parcels: Vec<Parcel>,
     now: Instant,
 ) -> Outcome {
-    let mut live = parcels.into_iter().filter(|parcel| parcel.until > now).peekable();
+    let live: Vec<Parcel> = parcels.into_iter().filter(|parcel| parcel.until > now).collect();
     // Many requests, one message: it carries the first one's ids, the log line names the message.
-    let Some(trace) = live.peek().map(|parcel| parcel.trace.clone()) else {
+    let Some(first) = live.first() else {
         return Err(PublishError::Unavailable("the deadline passed in the buffer".into()));
     };
-    let message = wire::bundle(live.map(|parcel| parcel.item).collect());
     let id = wire::new_envelope_id(clock.now());
+    let span = publishing(id, live.len());
+    trace::batch(&span, live.iter().map(|parcel| &parcel.origin));
+    let trace = first.trace.within(&span);
+    let message = wire::bundle(live.into_iter().map(|parcel| parcel.item).collect());
     let outgoing = wire::outgoing(id, &tenant, &message, &trace, clock.now())
         .map_err(|error| PublishError::Unavailable(error.to_string()))?;
     metrics::histogram!("flotilla_publish_message_bytes").record(wire::as_f64(outgoing.size()));
-    match sender.send(outgoing).await {
+    match sender.send(outgoing).instrument(span.clone()).await {
         Ok(()) => Ok(id),
         Err(error) => {
+            trace::failed(&span, &error);
             tracing::warn!(%error, envelope_id = %id, "message not accepted by the queue");
             Err(error.into())
         }

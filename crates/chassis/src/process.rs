@@ -16,9 +16,11 @@ use crate::exit::Exit;
 use crate::process_args::{CommonArgs, STOP_MARGIN};
 use crate::service::{Broker, BuildError, Roles};
 use crate::signals::{Signals, StopNow};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, TelemetryOptions};
 use crate::worker::{self, Ended};
 
+/// How long the last spans may take to the collector; background tasks end meanwhile.
+const TRACES_END: Duration = Duration::from_millis(1_500);
 /// How long the runtime gets to drop its tasks at the end.
 const RUNTIME_END: Duration = Duration::from_millis(500);
 
@@ -119,7 +121,12 @@ where
     F: Future<Output = Result<Ended, BuildError>>,
 {
     let common = options.common().clone();
-    let telemetry = Telemetry::install(common.log_format, &common.log_level)?;
+    let telemetry = Telemetry::install(TelemetryOptions {
+        name,
+        format: common.log_format,
+        level: &common.log_level,
+        traces: &common.traces,
+    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -146,7 +153,8 @@ where
     let drain = CancellationToken::new();
     let signals = Signals::catch()?;
     let config = AdminConfig { addr: common.admin_addr, token: common.admin_token.clone() };
-    let admin = Admin::bind(config, context.clone(), telemetry).await?;
+    let admin = Admin::bind(config, context.clone(), telemetry.clone()).await?;
+    telemetry.start();
     context.set_admin_addr(admin.addr());
     tracing::info!(
         service = context.name(),
@@ -169,7 +177,8 @@ where
         StopNow(exit) = signals.watch(drain.clone()) => Ok(exit),
         () = budget => Ok(Exit::DrainBudgetExceeded),
     };
-    context.end().await;
+    // At the same time, so that together they keep to the margin.
+    tokio::join!(context.end(), telemetry.finish(TRACES_END));
     if let Ok(exit) = &ended {
         tracing::info!(code = exit.code(), "{}", exit.meaning());
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Problem;
 use crate::secret::Secret;
-use crate::telemetry::{LogFormat, parse_level};
+use crate::telemetry::{LogFormat, TraceArgs, parse_level};
 
 /// Between the end of the drain budget and the kill: flushing logs, closing connections.
 pub(crate) const STOP_MARGIN: Duration = Duration::from_secs(2);
@@ -53,6 +53,10 @@ pub struct CommonArgs {
     /// Check the configuration and exit: 0 when it is valid, 78 when not
     #[arg(long)]
     pub check_config: bool,
+
+    /// Traces.
+    #[command(flatten)]
+    pub traces: TraceArgs,
 }
 
 impl CommonArgs {

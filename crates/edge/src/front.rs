@@ -14,9 +14,11 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use contracts::errors::{HEADERS_TOO_LARGE, INTERNAL, OVERLOADED, RATE_LIMITED};
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use queue_core::trace;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tracing::{Instrument, Span, field};
 
 use crate::auth::Authenticator;
 use crate::config::EdgeConfig;
@@ -163,8 +165,10 @@ async fn outermost(State(gate): State<Arc<Gate>>, mut request: Request, next: Ne
     let path = request.uri().path().to_owned();
     let request_id = info.request_id.clone();
     let correlation_id = info.correlation_id.clone();
+    let span = span(&method, &info);
     request.extensions_mut().insert(info);
-    let answer = AssertUnwindSafe(bounded(&gate, request, next)).catch_unwind().await;
+    let answer = AssertUnwindSafe(bounded(&gate, request, next)).catch_unwind();
+    let answer = answer.instrument(span.clone()).await;
     let mut response = answer.unwrap_or_else(|panic| panicked(&*panic));
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let headers = std::mem::take(response.headers_mut());
@@ -183,9 +187,11 @@ async fn outermost(State(gate): State<Arc<Gate>>, mut request: Request, next: Ne
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let route = response.extensions_mut().remove::<MatchedRoute>().map(|route| route.0);
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    answered(&span, &method, route, response.status());
     Access {
         method: method.as_str(),
-        route: route.as_ref().map_or("unmatched", MatchedPath::as_str),
+        route,
         path: &path,
         status: response.status().as_u16(),
         seconds: started.elapsed().as_secs_f64(),
@@ -194,6 +200,36 @@ async fn outermost(State(gate): State<Arc<Gate>>, mut request: Request, next: Ne
     }
     .emit();
     response
+}
+
+/// The request's span, in traces only; it continues the client's trace.
+fn span(method: &Method, info: &RequestInfo) -> Span {
+    let span = tracing::debug_span!(
+        target: trace::TARGET,
+        parent: None,
+        "request",
+        otel.kind = "server",
+        http.request.method = method.as_str(),
+        http.route = field::Empty,
+        http.response.status_code = field::Empty,
+        request_id = info.request_id,
+        correlation_id = info.correlation_id,
+    );
+    trace::continue_from(&span, info.traceparent.as_deref());
+    span
+}
+
+/// What is known of a request's span only at its end.
+fn answered(span: &Span, method: &Method, route: &str, status: StatusCode) {
+    if span.is_disabled() {
+        return;
+    }
+    trace::rename(span, || format!("{method} {route}"));
+    span.record("http.route", route);
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        trace::failed(span, status);
+    }
 }
 
 /// The template of the route that answered, left by [`note_route`] for metrics: a path would make a

@@ -11,6 +11,7 @@ use contracts::errors::{BODY_TOO_LARGE, INTERNAL, INVALID_JSON, SLOW_CLIENT};
 use http::request::Parts;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use queue_core::trace;
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
@@ -51,7 +52,11 @@ impl RequestInfo {
             arrived: Instant::now(),
             request_id,
             correlation_id,
-            traceparent: traceparent(headers),
+            traceparent: headers
+                .get(trace::TRACEPARENT)
+                .and_then(|value| value.to_str().ok())
+                .filter(|text| trace::is_valid(text))
+                .map(ToOwned::to_owned),
             ip: client_ip(headers, peer, trusted),
             user_agent: headers.get(header::USER_AGENT).map(|value| {
                 let text = String::from_utf8_lossy(value.as_bytes());
@@ -65,24 +70,6 @@ fn client_id(headers: &HeaderMap, name: &str) -> Option<String> {
     let text = headers.get(name)?.to_str().ok()?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/=+".contains(c);
     let valid = (1..=CLIENT_ID_CHARS_MAX).contains(&text.len()) && text.chars().all(plain);
-    valid.then(|| text.to_owned())
-}
-
-/// `00-{32 hex}-{16 hex}-{2 hex}`; anything else starts no trace.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let mut parts = text.split('-');
-    let hex = |part: Option<&str>, length: usize| {
-        part.is_some_and(|part| {
-            part.len() == length
-                && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        })
-    };
-    let valid = parts.next() == Some("00")
-        && hex(parts.next(), 32)
-        && hex(parts.next(), 16)
-        && hex(parts.next(), 2)
-        && parts.next().is_none();
     valid.then(|| text.to_owned())
 }
 

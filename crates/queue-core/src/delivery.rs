@@ -26,6 +26,7 @@ use crate::fetch::permits::Permits;
 use crate::fetch::{Batch, Taken};
 use crate::lease::{Cause, Held};
 use crate::settle::{Settled, Settler};
+use crate::trace::TRACEPARENT;
 use crate::worker::{Attempt, Error, ErrorClass, Failure, Worker};
 use decode::{Decoded, Undecodable, Why};
 use handle::{Answer, handle};
@@ -190,8 +191,8 @@ impl<W: Worker> Core<W> {
             receives: case.received.receives,
             first_seen: first_seen(case.received),
         };
-        let lease = case.held.lease();
-        let answer = handle(&*self.worker, decoded, attempt, lease, &self.meters).await;
+        let (lease, trace) = (case.held.lease(), case.received.attribute(TRACEPARENT));
+        let answer = handle(&*self.worker, decoded, attempt, lease, trace, &self.meters).await;
         self.conclude(case, answer).await
     }
 

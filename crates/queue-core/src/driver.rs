@@ -40,6 +40,12 @@ impl Received {
         let attributes = self.attributes.iter().map(|(name, value)| name.len() + value.len());
         self.body.len() + attributes.sum::<usize>()
     }
+
+    /// The string attribute of that name.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        let mut attributes = self.attributes.iter();
+        attributes.find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// What a receive asks for.

@@ -20,6 +20,7 @@ mod lease;
 pub mod send;
 mod settle;
 pub mod status;
+pub mod trace;
 pub mod worker;
 
 pub use attempts::{AttemptStore, MemoryAttempts, RecordedFailure};

@@ -8,9 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use contracts::Tenant;
 use metrics::{counter, histogram};
-use queue_core::Probe;
+use queue_core::{Probe, trace};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{Instrument, Span, debug};
 
 use crate::error::{ItemError, SinkError, SinkErrorKind};
 use crate::search::{
@@ -90,7 +90,7 @@ impl SinkCalled {
     }
 }
 
-/// Runs a call to a sink and tells of it; `outcome` reads how it ended.
+/// Runs a call to a sink and tells of it, its trace included; `outcome` reads how it ended.
 pub async fn told<T>(
     sink: &'static str,
     call: &'static str,
@@ -98,9 +98,29 @@ pub async fn told<T>(
     run: impl Future<Output = T>,
 ) -> T {
     let started = Instant::now();
-    let answer = run.await;
-    SinkCalled { sink, call, took: started.elapsed(), outcome: outcome(&answer) }.emit();
+    let span = span(sink, call);
+    let answer = run.instrument(span.clone()).await;
+    let outcome = outcome(&answer);
+    if !matches!(outcome, Outcome::Ok | Outcome::Partial) {
+        trace::failed(&span, outcome.as_str());
+    }
+    SinkCalled { sink, call, took: started.elapsed(), outcome }.emit();
     answer
+}
+
+/// The span of a call, in traces only.
+fn span(sink: &'static str, call: &'static str) -> Span {
+    if !trace::is_inside() {
+        return Span::none();
+    }
+    tracing::debug_span!(
+        target: trace::TARGET,
+        "sink call",
+        otel.kind = "client",
+        otel.name = format_args!("{sink} {call}"),
+        sink,
+        call
+    )
 }
 
 /// How a call without items ended.

@@ -6,6 +6,7 @@
 //! under `CI=true` their absence fails, too.
 
 pub mod binary;
+pub mod collector;
 pub mod database;
 pub mod eventually;
 pub mod http_double;
@@ -19,6 +20,7 @@ pub mod sqs;
 mod missing;
 
 pub use binary::binary;
+pub use collector::{Collector, SeenSpan};
 pub use database::TestDatabase;
 pub use eventually::{agrees, eventually, in_time};
 pub use http_double::{Answer, Gate, HttpDouble, Seen};

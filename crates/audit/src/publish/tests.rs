@@ -12,7 +12,8 @@ fn parcel(n: u8, until: Instant) -> Parcel {
     let record = RawValue::from_string(n.to_string()).unwrap();
     let trace =
         Trace { correlation_id: format!("request-{n}"), causation_id: None, traceparent: None };
-    Parcel { item: LogItem { salt: hex::encode([n; 16]), record }, trace, until }
+    let item = LogItem { salt: hex::encode([n; 16]), record };
+    Parcel { item, trace, origin: Origin::here(), until }
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use contracts::audit::{BulkIndex, IndexMessage, LogItem};
 use contracts::{Envelope, EnvelopeId, Header, Message, Tenant};
 use queue_core::driver::Outgoing;
+use queue_core::trace::TRACEPARENT;
+use tracing::Span;
 
 /// What ties a message to the request that caused it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +25,15 @@ impl From<&edge::RequestInfo> for Trace {
             causation_id: Some(info.request_id.clone()),
             traceparent: info.traceparent.clone(),
         }
+    }
+}
+
+impl Trace {
+    /// The same, sent inside `span`: the message continues that span's trace, where there is one.
+    pub(super) fn within(&self, span: &Span) -> Self {
+        let mut trace = self.clone();
+        trace.traceparent = queue_core::trace::traceparent(span).or(trace.traceparent);
+        trace
     }
 }
 
@@ -68,7 +79,7 @@ pub(super) fn outgoing(
         ("version".to_owned(), message.version().to_string()),
     ];
     attributes
-        .extend(trace.traceparent.iter().map(|parent| ("traceparent".to_owned(), parent.clone())));
+        .extend(trace.traceparent.iter().map(|parent| (TRACEPARENT.to_owned(), parent.clone())));
     Ok(Outgoing {
         body: Envelope::wrap(header, message)?.to_json()?,
         attributes,

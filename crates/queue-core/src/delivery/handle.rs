@@ -4,14 +4,15 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
 
-use contracts::Message;
+use contracts::{Header, Message};
 use futures_util::FutureExt;
 use tokio::time::Instant;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::decode::Decoded;
 use crate::events::Meters;
 use crate::lease::{Cause, Lease};
+use crate::trace;
 use crate::worker::{Attempt, Delivery, Failure, RejectedPart, Worker};
 
 /// What a handler answered, or was stopped by.
@@ -28,17 +29,11 @@ pub(crate) async fn handle<W: Worker>(
     decoded: Decoded<W::Message>,
     attempt: Attempt,
     lease: &Arc<Lease>,
+    traceparent: Option<&str>,
     meters: &Meters,
 ) -> Answer {
     let Decoded { header, message } = decoded;
-    let span = tracing::info_span!(
-        "message",
-        queue = W::Message::QUEUE.name,
-        id = %header.id,
-        kind = header.kind,
-        tenant = %header.tenant,
-        correlation_id = header.correlation_id,
-    );
+    let span = span(W::Message::QUEUE.name, &header, traceparent);
     let delivery = Delivery {
         header,
         message,
@@ -54,7 +49,7 @@ pub(crate) async fn handle<W: Worker>(
     let answer = tokio::select! {
         biased;
         // What the handler has finished counts, also when it was cancelled at that moment.
-        answer = run.instrument(span) => match answer {
+        answer = run.instrument(span.clone()) => match answer {
             Ok(Ok(())) => {
                 Answer::Done(std::mem::take(&mut *parts.lock().unwrap_or_else(PoisonError::into_inner)))
             }
@@ -66,7 +61,50 @@ pub(crate) async fn handle<W: Worker>(
         }
     };
     meters.handled(started.elapsed());
+    tell(&span, &answer);
     answer
+}
+
+/// The span of one run: in every log line of it, and in the message's trace where that is sampled.
+fn span(queue: &'static str, header: &Header, traceparent: Option<&str>) -> Span {
+    macro_rules! message {
+        ($target:expr) => {
+            tracing::info_span!(
+                target: $target,
+                parent: None,
+                "message",
+                otel.kind = tracing::field::Empty,
+                queue,
+                id = %header.id,
+                kind = header.kind,
+                tenant = %header.tenant,
+                correlation_id = header.correlation_id,
+            )
+        };
+    }
+    if !trace::may_be_sampled(traceparent) {
+        return message!(module_path!());
+    }
+    let span = message!(trace::TARGET);
+    if trace::continue_from(&span, traceparent) {
+        span.record("otel.kind", "consumer");
+    }
+    span
+}
+
+/// How a run ended, for its trace.
+fn tell(span: &Span, answer: &Answer) {
+    match answer {
+        Answer::Done(_) | Answer::Failed(Failure::Snooze(_)) => {}
+        Answer::Failed(Failure::Retry(error) | Failure::RetryAfter(error, _)) => {
+            trace::failed(span, error);
+        }
+        Answer::Failed(
+            Failure::Park(reason) | Failure::Reject(reason) | Failure::Unknown(reason),
+        ) => trace::failed(span, format_args!("{}: {}", reason.code.code, reason.message)),
+        Answer::Panicked(text) => trace::failed(span, text),
+        Answer::Cancelled(cause) => trace::failed(span, format_args!("cancelled: {cause:?}")),
+    }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

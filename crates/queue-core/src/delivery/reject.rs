@@ -15,6 +15,7 @@ use crate::dead_letter::{DEAD_LETTER_VERSION, DeadLetter, EnvelopeSummary, Paren
 use crate::driver::{Driver, Outgoing, Received};
 use crate::events::{self, Meters};
 use crate::send::{SEND_BYTES_MAX, SendError, SendLimits, Sender};
+use crate::trace::TRACEPARENT;
 use crate::worker::RejectedPart;
 
 /// Attribute with the code, on every message that the engine sends to a dead-letter queue.
@@ -25,8 +26,6 @@ pub const REASON_ATTRIBUTE: &str = "flotilla-reason";
 const REASON_BYTES_MAX: usize = 1_024;
 /// Attributes that SQS takes per message.
 const ATTRIBUTES_MAX: usize = 10;
-/// W3C trace context.
-const TRACEPARENT: &str = "traceparent";
 
 /// The way to the dead-letter queue.
 pub(crate) struct DeadLetters {
@@ -99,7 +98,6 @@ impl DeadLetters {
     fn letter(&self, rejection: &Rejection<'_>) -> DeadLetter {
         let Rejection { received, body, header, code, reason, history } = rejection;
         let kind = header.map_or("", |header| header.kind.as_str());
-        let trace = received.attributes.iter().find(|(name, _)| name == TRACEPARENT);
         DeadLetter {
             flotilla_dead_letter: DEAD_LETTER_VERSION,
             queue: self.queue.to_owned(),
@@ -115,7 +113,7 @@ impl DeadLetters {
             attempts: history.attempts.clone(),
             first_seen: first_seen(received),
             rejected_at: self.clock.now(),
-            traceparent: trace.map(|(_, value)| value.clone()),
+            traceparent: received.attribute(TRACEPARENT).map(ToOwned::to_owned),
             group: received.group.clone(),
             attributes: received.attributes.clone(),
             body: (*body).to_owned(),

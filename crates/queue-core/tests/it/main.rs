@@ -16,4 +16,5 @@ mod retries;
 mod sending;
 mod settling;
 mod storm;
+mod traces;
 mod undecodable;

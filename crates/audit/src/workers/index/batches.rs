@@ -11,10 +11,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use contracts::Tenant;
 use queue_core::config::BYTES_IN_HAND_RANGE;
+use queue_core::trace;
 use queue_core::{Clock, CoalesceLimits, Coalescer, Failure};
 use sinks::error::{ItemError, SinkError};
 use sinks::pubsub::{Feed, FeedEvent};
 use sinks::search::{Document, Search};
+use tracing::{Instrument, Span, field};
 
 use super::{events, failures};
 use crate::crash::{self, CrashPoint};
@@ -101,15 +103,51 @@ pub struct Searched {
     pub erased: bool,
 }
 
+/// What one message gives to a batch, and the span that it is handled in.
+#[derive(Debug)]
+struct Part<T> {
+    items: Vec<T>,
+    origin: trace::Origin,
+}
+
+impl<T> Part<T> {
+    fn of(items: Vec<T>) -> Self {
+        Self { items, origin: trace::Origin::here() }
+    }
+}
+
+/// The span of one batch, in traces only.
+macro_rules! stage {
+    ($name:literal) => {
+        tracing::debug_span!(
+            target: trace::TARGET,
+            parent: None,
+            $name,
+            messages = field::Empty,
+            logs = field::Empty
+        )
+    };
+}
+
+/// Ties a batch's span to the messages in it.
+fn joined<T>(span: Span, parts: Vec<Part<T>>) -> (Span, Vec<Vec<T>>) {
+    if !span.is_disabled() {
+        trace::batch(&span, parts.iter().map(|part| &part.origin));
+        span.record("messages", parts.len());
+        span.record("logs", parts.iter().map(|part| part.items.len()).sum::<usize>());
+    }
+    (span, parts.into_iter().map(|part| part.items).collect())
+}
+
 type StoreOutcome = Result<Vec<Stored>, StoreError>;
 type SearchOutcome = Result<Vec<Searched>, Failure>;
 
 /// The stages.
 #[derive(Debug)]
 pub struct Batches {
-    store: Coalescer<(), Vec<NewLog>, StoreOutcome>,
-    search: Coalescer<(), Vec<Document>, SearchOutcome>,
-    announce: Coalescer<(), Vec<FeedEvent>, Result<(), Failure>>,
+    store: Coalescer<(), Part<NewLog>, StoreOutcome>,
+    search: Coalescer<(), Part<Document>, SearchOutcome>,
+    announce: Coalescer<(), Part<FeedEvent>, Result<(), Failure>>,
 }
 
 impl Batches {
@@ -129,21 +167,25 @@ impl Batches {
         let tombstones = Arc::clone(&store);
         let tombstones_after = Arc::clone(&store);
         Self {
-            store: Coalescer::new(limits, move |(), messages| {
+            store: Coalescer::new(limits, move |(), parts| {
                 let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
-                async move { store::flush(&*store, clock.now(), messages).await }
+                let (span, messages) = joined(stage!("store logs"), parts);
+                async move { store::flush(&*store, clock.now(), messages).await }.instrument(span)
             }),
-            search: Coalescer::new(for_search, move |(), messages| {
+            search: Coalescer::new(for_search, move |(), parts| {
                 let (search, tombstones) = (Arc::clone(&search), Arc::clone(&tombstones));
-                async move { flush_search(&*search, &*tombstones, messages).await }
+                let (span, messages) = joined(stage!("make searchable"), parts);
+                async move { flush_search(&*search, &*tombstones, messages).await }.instrument(span)
             }),
-            announce: Coalescer::new(limits, move |(), messages: Vec<Vec<FeedEvent>>| {
+            announce: Coalescer::new(limits, move |(), parts| {
                 let (feed, tombstones) = (Arc::clone(&feed), Arc::clone(&tombstones_after));
-                async move {
+                let (span, messages) = joined(stage!("announce logs"), parts);
+                let announced = async move {
                     let count = messages.len();
                     let events: Vec<FeedEvent> = messages.into_iter().flatten().collect();
                     vec![announce(&*feed, &*tombstones, &events).await; count]
-                }
+                };
+                announced.instrument(span)
             }),
         }
     }
@@ -153,7 +195,7 @@ impl Batches {
         if logs.is_empty() {
             return Ok(Vec::new());
         }
-        let outcome = self.store.call((), logs, bytes).await.map_err(failures::full)?;
+        let outcome = self.store.call((), Part::of(logs), bytes).await.map_err(failures::full)?;
         outcome.map_err(|error| failures::store(&error))
     }
 
@@ -167,7 +209,7 @@ impl Batches {
         if documents.is_empty() {
             return Ok(Vec::new());
         }
-        self.search.call((), documents, bytes).await.map_err(failures::full)?
+        self.search.call((), Part::of(documents), bytes).await.map_err(failures::full)?
     }
 
     /// Announces stored logs to the live tail, which forgets those that are erased meanwhile.
@@ -175,7 +217,7 @@ impl Batches {
         if events.is_empty() {
             return Ok(());
         }
-        self.announce.call((), events, bytes).await.map_err(failures::full)?
+        self.announce.call((), Part::of(events), bytes).await.map_err(failures::full)?
     }
 }
 
