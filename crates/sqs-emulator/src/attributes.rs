@@ -108,6 +108,8 @@ impl Settings {
         }
         if attributes.get("SqsManagedSseEnabled").is_some_and(|value| value == "true") {
             self.texts.remove("KmsMasterKeyId");
+        }
+        if !self.texts.contains_key("KmsMasterKeyId") {
             self.texts.remove("KmsDataKeyReusePeriodSeconds");
         }
         self.content_deduplication = self.text("ContentBasedDeduplication") == Some("true");

@@ -12,6 +12,8 @@ pub enum ErrorKind {
     BatchRequestTooLong,
     /// A batch without entries.
     EmptyBatchRequest,
+    /// A signature that does not say whose it is.
+    IncompleteSignature,
     /// Not an attribute of this kind of queue.
     InvalidAttributeName,
     /// An attribute's value is out of range or not changeable.
@@ -69,6 +71,7 @@ impl ErrorKind {
             Self::BatchEntryIdsNotDistinct => "com.amazonaws.sqs#BatchEntryIdsNotDistinct",
             Self::BatchRequestTooLong => "com.amazonaws.sqs#BatchRequestTooLong",
             Self::EmptyBatchRequest => "com.amazonaws.sqs#EmptyBatchRequest",
+            Self::IncompleteSignature => "com.amazon.coral.service#IncompleteSignatureException",
             Self::InvalidAttributeName => "com.amazonaws.sqs#InvalidAttributeName",
             Self::InvalidAttributeValue => "com.amazonaws.sqs#InvalidAttributeValue",
             Self::InvalidBatchEntryId => "com.amazonaws.sqs#InvalidBatchEntryId",
@@ -99,6 +102,7 @@ impl ErrorKind {
             Self::BatchEntryIdsNotDistinct => "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
             Self::BatchRequestTooLong => "AWS.SimpleQueueService.BatchRequestTooLong",
             Self::EmptyBatchRequest => "AWS.SimpleQueueService.EmptyBatchRequest",
+            Self::IncompleteSignature => "IncompleteSignature",
             Self::InvalidAttributeName => "InvalidAttributeName",
             Self::InvalidAttributeValue => "InvalidAttributeValue",
             Self::InvalidBatchEntryId => "AWS.SimpleQueueService.InvalidBatchEntryId",

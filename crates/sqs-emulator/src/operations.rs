@@ -100,6 +100,26 @@ pub enum Request {
     UntagQueue { queue: QueueRef, keys: Vec<String> },
 }
 
+impl Request {
+    /// Gives messages sent without a trace header the one that the HTTP request itself carries. It
+    /// is not among what the caller sent, and so not in the hash of that.
+    pub(crate) fn trace(&mut self, header: Option<&str>) {
+        let Some(header) = header else { return };
+        let trace = |draft: &mut Draft| {
+            draft.trace_header.get_or_insert_with(|| header.to_owned());
+        };
+        match self {
+            Self::SendMessage { draft, .. } => trace(draft),
+            Self::SendMessageBatch { entries, .. } => {
+                for (_, draft) in entries {
+                    trace(draft);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 /// What a send answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {

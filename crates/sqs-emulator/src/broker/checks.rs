@@ -88,7 +88,10 @@ fn attribute(attribute: &MessageAttribute) -> Result<(), SqsError> {
     };
     match (base, value) {
         ("Binary", Some(AttributeValue::Binary(bytes))) if !bytes.is_empty() => Ok(()),
-        ("String", Some(AttributeValue::Text(text))) if !text.is_empty() => characters(text),
+        ("String", Some(AttributeValue::Text(text))) if !text.is_empty() => {
+            // The same characters as in a body, another error.
+            characters(text).map_err(|error| SqsError::invalid(error.message))
+        }
         ("Number", Some(AttributeValue::Text(text))) if !text.is_empty() => {
             let number = text.parse::<f64>().is_ok_and(f64::is_finite);
             if number {

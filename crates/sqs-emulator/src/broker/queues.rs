@@ -73,11 +73,7 @@ impl Broker {
         wanted: &Texts,
         tags: Texts,
     ) -> Result<Response, SqsError> {
-        let name = name.ok_or_else(|| {
-            SqsError::invalid(
-                "Value for parameter QueueName is invalid. Reason: Must specify a queue name.",
-            )
-        })?;
+        let name = name.ok_or_else(no_name)?;
         let fifo = wanted.get("FifoQueue").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         check_name(&name, fifo)?;
         let canonical = attributes::canonical(wanted, fifo)?;
@@ -127,7 +123,7 @@ impl Broker {
         name: Option<String>,
         owner: Option<String>,
     ) -> Result<Response, SqsError> {
-        let name = name.ok_or_else(|| SqsError::missing("QueueName"))?;
+        let name = name.ok_or_else(no_name)?;
         let account = owner.unwrap_or_else(|| caller.account.to_string());
         let arn = QueueArn::new(&caller.region, &account, &name);
         if self.names.contains_key(&arn) {
@@ -337,6 +333,12 @@ fn describe(queue: &Queue) -> BTreeMap<&'static str, String> {
     values.insert("CreatedTimestamp", (queue.created_at / 1_000).to_string());
     values.insert("LastModifiedTimestamp", (queue.modified_at / 1_000).to_string());
     values
+}
+
+fn no_name() -> SqsError {
+    SqsError::invalid(
+        "Value for parameter QueueName is invalid. Reason: Must specify a queue name.",
+    )
 }
 
 fn check_name(name: &str, fifo: bool) -> Result<(), SqsError> {

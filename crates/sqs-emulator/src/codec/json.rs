@@ -25,12 +25,12 @@ pub fn decode(target: Option<&str>, body: &[u8], caller: &Caller) -> Result<Requ
 }
 
 /// Writes a reply. `host` is the one that the caller used.
-pub fn encode(response: &Response, host: &str, caller: &Caller) -> Reply {
+pub fn encode(response: &Response, host: &str) -> Reply {
     Reply {
         status: 200,
         content_type: CONTENT_TYPE,
         query_error: None,
-        body: responses::encode(response, host, caller).into(),
+        body: responses::encode(response, host).into(),
     }
 }
 

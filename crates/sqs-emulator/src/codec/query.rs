@@ -51,14 +51,8 @@ pub fn credential(query: Option<&str>) -> Option<String> {
 }
 
 /// Writes a reply. `host` is the one that the caller used.
-pub fn encode(
-    action: &str,
-    response: &Response,
-    host: &str,
-    caller: &Caller,
-    request_id: &str,
-) -> Reply {
-    let body = responses::encode(action, response, host, caller, request_id);
+pub fn encode(action: &str, response: &Response, host: &str, request_id: &str) -> Reply {
+    let body = responses::encode(action, response, host, request_id);
     Reply { status: 200, content_type: CONTENT_TYPE, query_error: None, body: body.into() }
 }
 

@@ -2,12 +2,13 @@
 //! from outside at once; every shape that other emulators and AWS hand out is understood.
 
 use crate::codec::credentials::{is_account, is_region};
-use crate::model::{Caller, QueueArn};
+use crate::model::{Caller, DEFAULT_REGION, QueueArn};
 
-/// `http://<host>/<account>/<name>`, or `/queue/<region>/…` when the caller's region is another.
-pub fn format(host: &str, caller: &Caller, queue: &QueueArn) -> String {
+/// `http://<host>/<account>/<name>`; in another region than the host's own, `/queue/<region>/…`, so
+/// that a URL names one queue whoever uses it.
+pub fn format(host: &str, queue: &QueueArn) -> String {
     let (account, name) = (queue.account(), queue.name());
-    if queue.region() == &*caller.region {
+    if queue.region() == region_of_host(host).unwrap_or(DEFAULT_REGION) {
         format!("http://{host}/{account}/{name}")
     } else {
         format!("http://{host}/queue/{}/{account}/{name}", queue.region())
@@ -85,12 +86,31 @@ mod tests {
     }
 
     #[test]
-    fn a_formatted_url_reads_back() {
-        let caller = Caller::default();
-        for arn in ["arn:aws:sqs:us-east-1:000000000000:q", "arn:aws:sqs:eu-west-1:111122223333:q"]
-        {
-            let arn = QueueArn::parse(arn).unwrap();
-            assert_eq!(parse(&format("queues:4566", &caller, &arn), &caller), Some(arn));
+    fn a_formatted_url_reads_back_whoever_reads_it() {
+        let there = Caller { region: "eu-west-1".into(), ..Caller::default() };
+        for (arn, host, url) in [
+            ("us-east-1:000000000000:q", "queues:4566", "http://queues:4566/000000000000/q"),
+            (
+                "eu-west-1:111122223333:q",
+                "queues:4566",
+                "http://queues:4566/queue/eu-west-1/111122223333/q",
+            ),
+            (
+                "eu-west-1:111122223333:q",
+                "sqs.eu-west-1.localhost.localstack.cloud:4566",
+                "http://sqs.eu-west-1.localhost.localstack.cloud:4566/111122223333/q",
+            ),
+        ] {
+            let arn = QueueArn::parse(&format!("arn:aws:sqs:{arn}")).unwrap();
+            let formatted = format(host, &arn);
+            assert_eq!(formatted, url);
+            for reader in [&Caller::default(), &there] {
+                let read = parse(&formatted, reader);
+                // A URL without a region is the reader's own, as `sqs-local` has always read it.
+                let own =
+                    reader.region.as_ref() == arn.region() || formatted.contains(arn.region());
+                assert_eq!(read == Some(arn.clone()), own, "{formatted} {reader:?}");
+            }
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::model::Caller;
 
 /// For a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a traced caller's HTTP client adds.
+const TRACE: &str = "x-amzn-trace-id";
 
 pub(super) async fn answer(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
@@ -32,40 +34,40 @@ pub(super) async fn answer(State(app): State<Arc<App>>, request: Request<Body>) 
 }
 
 async fn answer_json(app: &App, parts: &Parts, body: Body, host: &str) -> Reply {
-    let caller = caller(parts, host, None);
     let call = async {
+        let caller = caller(parts, host, None)?;
         let body = read(body).await?;
-        let request = json::decode(text(parts, "x-amz-target"), &body, &caller)?;
+        let mut request = json::decode(text(parts, "x-amz-target"), &body, &caller)?;
         drop(body);
-        app.hub.call(&caller, request).await
+        request.trace(text(parts, TRACE));
+        let response = app.hub.call(&caller, request).await?;
+        Ok(json::encode(&response, host))
     };
-    match call.await {
-        Ok(response) => json::encode(&response, host, &caller),
-        Err(error) => json::encode_error(&error),
-    }
+    call.await.unwrap_or_else(|error| json::encode_error(&error))
 }
 
 async fn answer_query(app: &App, parts: &Parts, body: Body, host: &str, id: &str) -> Reply {
     let query = parts.uri.query();
-    let caller = caller(parts, host, query::credential(query).as_deref());
     let call = async {
+        let caller = caller(parts, host, query::credential(query).as_deref())?;
         let body = read(body).await?;
         // The host may name the region of a queue's URL, so that the whole of it is read.
         let url = format!("http://{host}{}", parts.uri.path());
-        let Some(call) = query::decode(&url, query, &body, &caller)? else {
+        let Some(mut call) = query::decode(&url, query, &body, &caller)? else {
             return Ok(query::no_action());
         };
         drop(body);
+        call.request.trace(text(parts, TRACE));
         let response = app.hub.call(&caller, call.request).await?;
-        Ok(query::encode(call.action, &response, host, &caller, id))
+        Ok(query::encode(call.action, &response, host, id))
     };
     call.await.unwrap_or_else(|error| query::encode_error(&error, id))
 }
 
 /// Who calls: by the header, else by the signed URL, else whoever calls that region's host.
-fn caller(parts: &Parts, host: &str, signed_url: Option<&str>) -> Caller {
-    let scope = text(parts, "authorization").and_then(credentials::scope).or(signed_url);
-    credentials::caller(scope, urls::region_of_host(host))
+fn caller(parts: &Parts, host: &str, signed_url: Option<&str>) -> Result<Caller, SqsError> {
+    let header = text(parts, "authorization").map(credentials::scope).transpose()?.flatten();
+    Ok(credentials::caller(header.or(signed_url), urls::region_of_host(host)))
 }
 
 fn text<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {

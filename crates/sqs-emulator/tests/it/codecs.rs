@@ -211,7 +211,7 @@ fn run(steps: &[Step]) {
 
         assert_eq!(format!("{one:?}"), format!("{other:?}"), "{step:?}\n{form}");
         if let Ok(response) = &one {
-            same_reply(step.action, response, &left.caller);
+            same_reply(step.action, response);
         }
         if let Ok(Response::Received(got, _)) = one {
             handles.extend(got.into_iter().map(|delivery| delivery.receipt));
@@ -220,10 +220,10 @@ fn run(steps: &[Step]) {
 }
 
 /// A reply in XML holds what it holds in JSON.
-fn same_reply(action: &str, response: &Response, caller: &Caller) {
-    let json = json_codec::encode(response, HOST, caller).body;
+fn same_reply(action: &str, response: &Response) {
+    let json = json_codec::encode(response, HOST).body;
     let json = if json.is_empty() { json!({}) } else { serde_json::from_slice(&json).unwrap() };
-    let xml = query::encode(action, response, HOST, caller, "id").body;
+    let xml = query::encode(action, response, HOST, "id").body;
     let xml = std::str::from_utf8(&xml).unwrap();
     let document = roxmltree::Document::parse(xml).unwrap_or_else(|error| panic!("{error}: {xml}"));
     let result = format!("{action}Result");

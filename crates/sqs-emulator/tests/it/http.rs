@@ -170,7 +170,7 @@ async fn accounts_and_regions_do_not_see_each_other() {
         async move { http(addr, "POST", &headers, body.as_bytes()).await }
     };
     let made = call("111122223333", "eu-west-1", "CreateQueue", r#"{"QueueName":"q"}"#).await;
-    let url = format!("http://{addr}/111122223333/q");
+    let url = format!("http://{addr}/queue/eu-west-1/111122223333/q");
     assert_eq!(made.json()["QueueUrl"], url.as_str());
     for (account, region, seen) in [
         ("111122223333", "eu-west-1", true),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::codec::urls;
 use crate::errors::SqsError;
-use crate::model::{AttributeValue, Caller, Delivery, QueueArn};
+use crate::model::{AttributeValue, Delivery, QueueArn};
 use crate::operations::{Entry, MoveTaskView, QueuePage, Response, Sent};
 use crate::selection::Selection;
 
@@ -117,12 +117,12 @@ impl Serialize for Hex {
     }
 }
 
-pub(super) fn encode(response: &Response, host: &str, caller: &Caller) -> Vec<u8> {
+pub(super) fn encode(response: &Response, host: &str) -> Vec<u8> {
     match response {
         Response::Done => Vec::new(),
-        Response::Queue(arn) => object("QueueUrl", &urls::format(host, caller, arn)),
-        Response::Queues(page) => queues("QueueUrls", page, host, caller),
-        Response::DeadLetterSources(page) => queues("queueUrls", page, host, caller),
+        Response::Queue(arn) => object("QueueUrl", &urls::format(host, arn)),
+        Response::Queues(page) => queues("QueueUrls", page, host),
+        Response::DeadLetterSources(page) => queues("queueUrls", page, host),
         Response::Attributes(values) => unless_empty("Attributes", values.is_empty(), values),
         Response::Tags(tags) => unless_empty("Tags", tags.is_empty(), tags),
         Response::Sent(sent) => write(&sent_body(None, sent)),
@@ -217,11 +217,10 @@ fn move_task(task: &MoveTaskView) -> MoveTaskBody<'_> {
     }
 }
 
-fn queues(member: &'static str, page: &QueuePage, host: &str, caller: &Caller) -> Vec<u8> {
+fn queues(member: &'static str, page: &QueuePage, host: &str) -> Vec<u8> {
     let mut body = serde_json::Map::new();
     if !page.queues.is_empty() {
-        let urls: Vec<String> =
-            page.queues.iter().map(|queue| urls::format(host, caller, queue)).collect();
+        let urls: Vec<String> = page.queues.iter().map(|queue| urls::format(host, queue)).collect();
         body.insert(member.to_owned(), urls.into());
     }
     if let Some(next) = &page.next {

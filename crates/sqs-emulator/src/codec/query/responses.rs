@@ -9,25 +9,19 @@ use base64::engine::general_purpose::STANDARD;
 use super::xml::Xml;
 use crate::codec::urls;
 use crate::errors::SqsError;
-use crate::model::{AttributeValue, Caller, Delivery, MessageAttribute, QueueArn};
+use crate::model::{AttributeValue, Delivery, MessageAttribute, QueueArn};
 use crate::operations::{Entry, MoveTaskView, QueuePage, Response, Sent};
 use crate::selection::Selection;
 
 /// The namespace of the service's last version.
 const NAMESPACE: &str = "http://queue.amazonaws.com/doc/2012-11-05/";
 
-pub(super) fn encode(
-    action: &str,
-    response: &Response,
-    host: &str,
-    caller: &Caller,
-    request_id: &str,
-) -> Vec<u8> {
+pub(super) fn encode(action: &str, response: &Response, host: &str, request_id: &str) -> Vec<u8> {
     let mut xml = Xml::document();
     xml.root(&format!("{action}Response"), NAMESPACE, |xml| {
         if !matches!(response, Response::Done) {
             xml.element(&format!("{action}Result"), |xml| {
-                result(xml, action, response, host, caller);
+                result(xml, action, response, host);
             });
         }
         xml.element("ResponseMetadata", |xml| xml.leaf("RequestId", request_id));
@@ -49,12 +43,12 @@ pub(super) fn encode_error(error: &SqsError, message: &str, request_id: &str) ->
     xml.into_bytes()
 }
 
-fn result(xml: &mut Xml, action: &str, response: &Response, host: &str, caller: &Caller) {
+fn result(xml: &mut Xml, action: &str, response: &Response, host: &str) {
     match response {
         Response::Done => {}
-        Response::Queue(arn) => xml.leaf("QueueUrl", &urls::format(host, caller, arn)),
+        Response::Queue(arn) => xml.leaf("QueueUrl", &urls::format(host, arn)),
         Response::Queues(page) | Response::DeadLetterSources(page) => {
-            queues(xml, page, host, caller);
+            queues(xml, page, host);
         }
         Response::Attributes(values) => {
             pairs(xml, "Attribute", ("Name", "Value"), values.iter().map(|(k, v)| (*k, v)));
@@ -80,9 +74,9 @@ fn result(xml: &mut Xml, action: &str, response: &Response, host: &str, caller: 
     }
 }
 
-fn queues(xml: &mut Xml, page: &QueuePage, host: &str, caller: &Caller) {
+fn queues(xml: &mut Xml, page: &QueuePage, host: &str) {
     for queue in &page.queues {
-        xml.leaf("QueueUrl", &urls::format(host, caller, queue));
+        xml.leaf("QueueUrl", &urls::format(host, queue));
     }
     xml.some("NextToken", page.next.as_deref());
 }
