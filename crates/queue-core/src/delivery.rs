@@ -56,6 +56,7 @@ pub(crate) struct Core<W: Worker> {
     /// One message at a time runs alone.
     pub(crate) alone: tokio::sync::Mutex<()>,
     pub(crate) drain: CancellationToken,
+    pub(crate) polls_over: CancellationToken,
 }
 
 /// What decoding a message came to.
@@ -318,7 +319,10 @@ impl<W: Worker> Core<W> {
             Action::Retry { interval, at_least } => {
                 (self.jitter.delay(interval, at_least), Outcome::Retried)
             }
-            Action::Snooze(delay) if event == Event::Drained => (delay, Outcome::Released),
+            Action::Snooze(delay) if event == Event::Drained => {
+                case.held.wait_for(&self.polls_over).await;
+                (delay, Outcome::Released)
+            }
             Action::Snooze(delay) => (delay, Outcome::Snoozed),
             // Only an arrival is answered with these, and `arrive` has taken them.
             Action::Run | Action::RunAlone => (ALONE_LATER, Outcome::Snoozed),

@@ -157,6 +157,7 @@ impl<W: Worker> Engine<W> {
             deliveries: TaskTracker::new(),
             abandoned: CancellationToken::new(),
             drain,
+            polls_over: CancellationToken::new(),
         };
         let core = Arc::new(shared.core(worker, &ports));
         Parts {
@@ -209,6 +210,7 @@ struct Shared {
     /// Cancelled when the engine's future goes away.
     abandoned: CancellationToken,
     drain: CancellationToken,
+    polls_over: CancellationToken,
 }
 
 impl Shared {
@@ -236,6 +238,7 @@ impl Shared {
             retention_secs: Arc::clone(&self.retention_secs),
             alone: tokio::sync::Mutex::new(()),
             drain: self.drain.clone(),
+            polls_over: self.polls_over.clone(),
         }
     }
 
@@ -267,6 +270,7 @@ impl Shared {
             attempt_max: config.wait + POLL_MARGIN,
             silence_max: config.wait + POLL_MARGIN * 2,
             drain: self.drain.clone(),
+            over: self.polls_over.clone(),
             deliveries: self.deliveries.clone(),
             dispatch,
         }

@@ -58,6 +58,8 @@ pub(crate) struct Fetcher {
     /// A poller whose receive takes longer is replaced: its own timeout has not reached it.
     pub(crate) silence_max: Duration,
     pub(crate) drain: CancellationToken,
+    /// Cancelled when the last poll has come back.
+    pub(crate) over: CancellationToken,
     pub(crate) deliveries: TaskTracker,
     pub(crate) dispatch: Dispatch,
 }
@@ -72,6 +74,7 @@ struct Slot {
 impl Fetcher {
     /// Polls until the drain begins and the last poll has come back.
     pub(crate) async fn run(self: Arc<Self>) {
+        let _over = self.over.clone().drop_guard();
         let mut tasks = JoinSet::new();
         let mut slots: Vec<Slot> = (0..self.pollers_max)
             .map(|index| self.start(&mut tasks, index, Duration::ZERO))
@@ -205,6 +208,7 @@ mod tests {
             attempt_max: Duration::from_secs(86_400),
             silence_max: Duration::from_secs(30),
             drain: drain.clone(),
+            over: CancellationToken::new(),
             deliveries: TaskTracker::new(),
             dispatch: Box::new(|_| std::future::ready(()).boxed()),
         });

@@ -222,6 +222,16 @@ impl Held {
         &self.lease
     }
 
+    /// Waits for something else to be over, while this lease is ours and the drain has time: what is
+    /// given back at once while our own polls are open comes straight back to us.
+    pub(crate) async fn wait_for(&self, over: &CancellationToken) {
+        tokio::select! {
+            biased;
+            () = over.cancelled() => {}
+            () = self.lease.cancelled.cancelled() => {}
+        }
+    }
+
     /// Ends the extensions: the handler is done, and what is left of the lease is for the settle.
     pub(crate) fn settling(&self) {
         self.lease.settling.store(true, Ordering::Release);

@@ -129,6 +129,8 @@ impl Settler {
             let receipt = lease.receipt();
             let entry = (receipt.clone(), delay);
             let error = match self.give_backs.call((), entry, receipt.len()).await {
+                // It came back to us meanwhile: that receipt is the one that hides it now.
+                Ok(Ok(())) if lease.receipt() != receipt => continue,
                 Ok(Ok(())) => return Settled::Confirmed,
                 Ok(Err(error)) => error,
                 Err(full) => EntryError::Transient(full.to_string()),

@@ -32,6 +32,10 @@ pub(crate) async fn handle<W: Worker>(
     traceparent: Option<&str>,
     meters: &Meters,
 ) -> Answer {
+    // While it waited for its past or its turn; a handler must not even begin then.
+    if lease.cancelled().is_cancelled() {
+        return Answer::Cancelled(lease.cause().unwrap_or(Cause::Lost));
+    }
     let Decoded { header, message } = decoded;
     let span = span(W::Message::QUEUE.name, &header, traceparent);
     let delivery = Delivery {

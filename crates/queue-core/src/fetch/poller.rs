@@ -124,11 +124,13 @@ impl Drop for Polling<'_> {
 }
 
 async fn dispatch(fetcher: &Fetcher, batch: Batch, flow: Flow) {
-    let work = (fetcher.dispatch)(batch);
+    let work = fetcher.deliveries.spawn((fetcher.dispatch)(batch));
     if flow == Flow::OneByOne {
-        // The trial: its outcome decides about the next poll.
-        work.await;
-    } else {
-        fetcher.deliveries.spawn(work);
+        // The trial: its outcome decides about the next poll, where there is one.
+        tokio::select! {
+            biased;
+            _ended = work => {}
+            () = fetcher.drain.cancelled() => {}
+        }
     }
 }

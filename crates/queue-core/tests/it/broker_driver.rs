@@ -1,7 +1,7 @@
 //! A driver over the emulator's broker, on tokio's clock, with faults by script: what a call does can
 //! be refused, lost on the way back, slowed down or broken per entry.
 
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -58,7 +58,6 @@ pub(crate) enum Fault {
     Entry(usize, EntryError),
     /// The messages received are visible again at once: others, or we, get them a second time.
     Duplicate,
-    Slow(Duration),
     /// Never answers.
     Hang,
     Panic,
@@ -225,10 +224,6 @@ impl BrokerQueue {
         let fault = (self.script.lock().unwrap())(&call);
         self.calls.lock().unwrap().push(call);
         match fault {
-            Fault::Slow(delay) => {
-                tokio::time::sleep(delay).await;
-                Fault::None
-            }
             Fault::Hang => std::future::pending().await,
             Fault::Panic => panic!("the driver panics"),
             fault => fault,

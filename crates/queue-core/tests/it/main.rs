@@ -15,6 +15,6 @@ mod leases;
 mod retries;
 mod sending;
 mod settling;
-mod storm;
+mod simulation;
 mod traces;
 mod undecodable;

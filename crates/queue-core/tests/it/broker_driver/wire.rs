@@ -7,15 +7,15 @@ use sqs_emulator::model::{AttributeValue, Delivery, MessageAttribute};
 use sqs_emulator::selection::Selection;
 use sqs_emulator::{Draft, ErrorKind, SqsError};
 
-pub(super) fn id(at: usize) -> String {
+pub(crate) fn id(at: usize) -> String {
     at.to_string()
 }
 
-pub(super) fn all() -> Arc<Selection> {
+pub(crate) fn all() -> Arc<Selection> {
     Arc::new(Selection { system: vec!["All".into()], attributes: vec!["All".into()] })
 }
 
-pub(super) fn draft(outgoing: &Outgoing) -> Draft {
+pub(crate) fn draft(outgoing: &Outgoing) -> Draft {
     let attributes = outgoing.attributes.iter().map(|(name, value)| MessageAttribute {
         name: name.clone(),
         data_type: "String".into(),
@@ -29,7 +29,7 @@ pub(super) fn draft(outgoing: &Outgoing) -> Draft {
     .hashed()
 }
 
-pub(super) fn received(delivery: &Delivery) -> Received {
+pub(crate) fn received(delivery: &Delivery) -> Received {
     let text = |value: &Option<AttributeValue>| match value {
         Some(AttributeValue::Text(text)) => text.clone(),
         _ => String::new(),
@@ -52,7 +52,7 @@ pub(super) fn received(delivery: &Delivery) -> Received {
     }
 }
 
-pub(super) fn whole(error: SqsError) -> DriverError {
+pub(crate) fn whole(error: SqsError) -> DriverError {
     match error.kind {
         ErrorKind::ServiceUnavailable => DriverError::Unavailable(error.message),
         ErrorKind::OverLimit => DriverError::Throttled(error.message),
@@ -60,7 +60,7 @@ pub(super) fn whole(error: SqsError) -> DriverError {
     }
 }
 
-pub(super) fn entry(error: SqsError) -> EntryError {
+pub(crate) fn entry(error: SqsError) -> EntryError {
     match error.kind {
         ErrorKind::InvalidParameterValue | ErrorKind::ReceiptHandleIsInvalid => {
             EntryError::LeaseLost(error.message)
