@@ -53,7 +53,6 @@ pub(crate) struct Core<W: Worker> {
     pub(crate) meters: Arc<Meters>,
     /// How long the queue keeps a message, in seconds.
     pub(crate) retention_secs: Arc<AtomicU64>,
-    /// One message at a time runs alone.
     pub(crate) alone: tokio::sync::Mutex<()>,
     pub(crate) drain: CancellationToken,
     pub(crate) polls_over: CancellationToken,
