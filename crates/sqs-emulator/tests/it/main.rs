@@ -11,6 +11,7 @@ mod fairness;
 mod fifo;
 mod forms;
 mod http;
+mod limits;
 mod long_polls;
 mod quotas;
 mod redrive;
