@@ -2,12 +2,14 @@
 //! and everything that explains why it ended here, so that a person can mend and redrive it with one
 //! command. Additive changes only: readers ignore unknown fields; the golden file pins the shape.
 
+mod fingerprint;
+
 use chrono::{DateTime, Utc};
-use contracts::{ErrorCode, Header};
+use contracts::Header;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::attempts::RecordedFailure;
+pub use fingerprint::{fingerprint, normalised};
 
 /// Version of the shape, in [`DeadLetter::flotilla_dead_letter`].
 pub const DEAD_LETTER_VERSION: u32 = 1;
@@ -51,6 +53,17 @@ impl From<&Header> for EnvelopeSummary {
     }
 }
 
+/// A change that an operator made to a dead letter's original.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who, as they named themselves.
+    pub by: String,
+    /// Why, as they said it.
+    pub why: String,
+}
+
 /// A message that will not be tried again by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
@@ -64,7 +77,7 @@ pub struct DeadLetter {
     pub code: String,
     /// What was wrong, for a person.
     pub message: String,
-    /// Groups dead letters of one cause: queue, type, code and the message without its numbers.
+    /// Equal for equal causes: [`fingerprint`].
     pub fingerprint: String,
     /// The broker's id of the original.
     pub message_id: String,
@@ -90,6 +103,9 @@ pub struct DeadLetter {
     /// FIFO group, or the tenant on a fair queue; redriving keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// What operators changed in the original since, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<Edit>,
     /// String attributes of the original.
     pub attributes: Vec<(String, String)>,
     /// The original, verbatim; for a part, an envelope of its own; for a message without envelope,
@@ -124,29 +140,4 @@ impl DeadLetter {
             Err(_) => OnDeadLetterQueue::Raw(text.to_owned()),
         }
     }
-}
-
-/// Sixteen hex digits that are the same for dead letters of one cause: digits and hexadecimal runs
-/// in `message` do not count, since they are ids, sizes and times.
-pub fn fingerprint(queue: &str, kind: &str, code: &ErrorCode, message: &str) -> String {
-    let mut hash = Sha256::new();
-    for part in [queue, kind, code.code, &without_numbers(message)] {
-        hash.update(part.as_bytes());
-        hash.update([0]);
-    }
-    let mut text = hex::encode(hash.finalize());
-    text.truncate(16);
-    text
-}
-
-/// Words that hold a digit become `#`.
-fn without_numbers(message: &str) -> String {
-    let mut out = String::with_capacity(message.len());
-    for word in message.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
-        let end = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-').len();
-        let (core, tail) = word.split_at(end);
-        out.push_str(if core.bytes().any(|b| b.is_ascii_digit()) { "#" } else { core });
-        out.push_str(tail);
-    }
-    out
 }

@@ -230,7 +230,11 @@ impl<W: Worker> Core<W> {
                 self.breakers.succeeded();
                 if !parts.is_empty()
                     && let Some(header) = &case.header
-                    && self.dead_letters.send_parts(case.received, header, &parts).await.is_err()
+                    && self
+                        .dead_letters
+                        .send_parts(case.received, header, &case.history, &parts)
+                        .await
+                        .is_err()
                 {
                     return self.apply(case, Event::NotDeadLettered, "").await;
                 }

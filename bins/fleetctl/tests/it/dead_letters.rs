@@ -77,6 +77,7 @@ pub(crate) fn letter(at: usize, code: &str, tenant: &str) -> Outgoing {
         rejected_at: "2026-11-21T11:00:00Z".parse().unwrap(),
         traceparent: None,
         group: Some(tenant.into()),
+        edits: Vec::new(),
         attributes: vec![("type".into(), "INDEX".into())],
         body: format!("{{\"original\":{at}}}"),
     };

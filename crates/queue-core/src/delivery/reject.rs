@@ -22,6 +22,10 @@ use crate::worker::RejectedPart;
 pub const CODE_ATTRIBUTE: &str = "flotilla-code";
 /// Attribute with the reason, on an original that was too large to be wrapped.
 pub const REASON_ATTRIBUTE: &str = "flotilla-reason";
+/// Attribute with the fingerprint, on the same.
+pub const FINGERPRINT_ATTRIBUTE: &str = "flotilla-fingerprint";
+/// Attribute with the worker and its version, on the same.
+pub const WORKER_ATTRIBUTE: &str = "flotilla-worker";
 /// Bytes of the reason kept in that attribute.
 const REASON_BYTES_MAX: usize = 1_024;
 /// Attributes that SQS takes per message.
@@ -68,10 +72,10 @@ impl DeadLetters {
         &self,
         received: &Received,
         header: &Header,
+        history: &History,
         parts: &[RejectedPart],
     ) -> Result<(), SendError> {
         let sends = parts.iter().map(|part| async move {
-            let history = History::default();
             let own: Option<Header> = serde_json::from_str(&part.envelope_json).ok();
             let whole = Rejection {
                 received,
@@ -79,7 +83,7 @@ impl DeadLetters {
                 header: own.as_ref(),
                 code: part.reason.code,
                 reason: &part.reason.message,
-                history: &history,
+                history,
             };
             let letter = DeadLetter {
                 parent: Some(Parent {
@@ -98,13 +102,14 @@ impl DeadLetters {
     fn letter(&self, rejection: &Rejection<'_>) -> DeadLetter {
         let Rejection { received, body, header, code, reason, history } = rejection;
         let kind = header.map_or("", |header| header.kind.as_str());
+        let own = header.map_or_else(Vec::new, own_words);
         DeadLetter {
             flotilla_dead_letter: DEAD_LETTER_VERSION,
             queue: self.queue.to_owned(),
             worker: self.worker.clone(),
             code: code.code.to_owned(),
             message: (*reason).to_owned(),
-            fingerprint: fingerprint(self.queue, kind, code, reason),
+            fingerprint: fingerprint(kind, code, reason, &own),
             message_id: received.message_id.clone(),
             envelope: header.map(EnvelopeSummary::from),
             parent: None,
@@ -115,6 +120,7 @@ impl DeadLetters {
             rejected_at: self.clock.now(),
             traceparent: received.attribute(TRACEPARENT).map(ToOwned::to_owned),
             group: received.group.clone(),
+            edits: Vec::new(),
             attributes: received.attributes.clone(),
             body: (*body).to_owned(),
         }
@@ -160,7 +166,11 @@ impl DeadLetters {
 
 /// The original as it was, its reason in the attributes, as far as they and the limit allow.
 fn raw(letter: &DeadLetter, group: Option<String>) -> Outgoing {
-    let mut attributes = vec![(CODE_ATTRIBUTE.to_owned(), letter.code.clone())];
+    let mut attributes = vec![
+        (CODE_ATTRIBUTE.to_owned(), letter.code.clone()),
+        (FINGERPRINT_ATTRIBUTE.to_owned(), letter.fingerprint.clone()),
+        (WORKER_ATTRIBUTE.to_owned(), letter.worker.clone()),
+    ];
     // Characters that a broker may refuse in an attribute are not worth the letter.
     let reason: String = letter
         .message
@@ -178,6 +188,13 @@ fn raw(letter: &DeadLetter, group: Option<String>) -> Outgoing {
     // The original fitted with its own attributes; ours give way before it does.
     while outgoing.size() > SEND_BYTES_MAX && outgoing.attributes.pop().is_some() {}
     outgoing
+}
+
+/// What of a message may stand in an error's text as a plain word.
+fn own_words(header: &Header) -> Vec<&str> {
+    let tenant = header.tenant.as_str();
+    let ids = [Some(&header.correlation_id), header.causation_id.as_ref(), header.key.as_ref()];
+    std::iter::once(tenant).chain(ids.into_iter().flatten().map(String::as_str)).collect()
 }
 
 /// When a message was first sent, by the broker's clock.
