@@ -22,6 +22,7 @@ use crate::queue::{Queue, Rules, dedup};
 
 mod batches;
 mod checks;
+pub mod inspect;
 mod moves;
 mod permissions;
 mod queues;
@@ -32,7 +33,7 @@ mod sends;
 mod settles;
 
 pub(crate) use moves::failure as move_failure;
-use random::Random;
+pub(crate) use random::Random;
 
 /// What can be chosen about a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +206,11 @@ impl Broker {
     /// Whether that queue still exists.
     pub fn has_queue(&self, queue: QueueId) -> bool {
         self.queues.contains_key(&queue)
+    }
+
+    /// The latest time that the state says has passed: a clock that goes on from here does not go back.
+    pub fn latest_ms(&self) -> Option<i64> {
+        self.queues.values().map(Queue::latest_at).max()
     }
 
     /// From now on, every change is also written into a journal for [`Broker::take_journal`].

@@ -3,7 +3,7 @@
 
 pub mod credentials;
 pub mod json;
-mod members;
+pub(crate) mod members;
 pub mod query;
 pub mod urls;
 

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     InvalidAttributeValue,
     /// A batch entry id has other characters than allowed.
     InvalidBatchEntryId,
+    /// The service has failed: only as a fault that was asked for.
+    InternalFailure,
     /// A body has characters that XML has no place for.
     InvalidMessageContents,
     /// A parameter's value is wrong.
@@ -40,6 +42,8 @@ pub enum ErrorKind {
     QueueNameExists,
     /// A handle that no receive gave.
     ReceiptHandleIsInvalid,
+    /// Too many requests: only as a fault that was asked for.
+    RequestThrottled,
     /// A resource that a move task names does not exist.
     ResourceNotFound,
     /// The body is not the JSON that the operation takes.
@@ -59,7 +63,8 @@ impl ErrorKind {
     pub fn status(self) -> u16 {
         match self {
             Self::ReceiptHandleIsInvalid | Self::ResourceNotFound => 404,
-            Self::PurgeQueueInProgress | Self::OverLimit => 403,
+            Self::PurgeQueueInProgress | Self::OverLimit | Self::RequestThrottled => 403,
+            Self::InternalFailure => 500,
             Self::ServiceUnavailable => 503,
             _ => 400,
         }
@@ -72,6 +77,7 @@ impl ErrorKind {
             Self::BatchRequestTooLong => "com.amazonaws.sqs#BatchRequestTooLong",
             Self::EmptyBatchRequest => "com.amazonaws.sqs#EmptyBatchRequest",
             Self::IncompleteSignature => "com.amazon.coral.service#IncompleteSignatureException",
+            Self::InternalFailure => "com.amazon.coral.service#InternalFailure",
             Self::InvalidAttributeName => "com.amazonaws.sqs#InvalidAttributeName",
             Self::InvalidAttributeValue => "com.amazonaws.sqs#InvalidAttributeValue",
             Self::InvalidBatchEntryId => "com.amazonaws.sqs#InvalidBatchEntryId",
@@ -87,6 +93,7 @@ impl ErrorKind {
             Self::QueueDoesNotExist => "com.amazonaws.sqs#QueueDoesNotExist",
             Self::QueueNameExists => "com.amazonaws.sqs#QueueNameExists",
             Self::ReceiptHandleIsInvalid => "com.amazonaws.sqs#ReceiptHandleIsInvalid",
+            Self::RequestThrottled => "com.amazonaws.sqs#RequestThrottled",
             Self::ResourceNotFound => "com.amazonaws.sqs#ResourceNotFoundException",
             Self::Serialization => "com.amazon.coral.service#SerializationException",
             Self::ServiceUnavailable => "com.amazon.coral.service#ServiceUnavailableException",
@@ -103,6 +110,7 @@ impl ErrorKind {
             Self::BatchRequestTooLong => "AWS.SimpleQueueService.BatchRequestTooLong",
             Self::EmptyBatchRequest => "AWS.SimpleQueueService.EmptyBatchRequest",
             Self::IncompleteSignature => "IncompleteSignature",
+            Self::InternalFailure => "InternalFailure",
             Self::InvalidAttributeName => "InvalidAttributeName",
             Self::InvalidAttributeValue => "InvalidAttributeValue",
             Self::InvalidBatchEntryId => "AWS.SimpleQueueService.InvalidBatchEntryId",
@@ -116,6 +124,7 @@ impl ErrorKind {
             Self::QueueDoesNotExist => "AWS.SimpleQueueService.NonExistentQueue",
             Self::QueueNameExists => "QueueAlreadyExists",
             Self::ReceiptHandleIsInvalid => "ReceiptHandleIsInvalid",
+            Self::RequestThrottled => "RequestThrottled",
             Self::ResourceNotFound => "ResourceNotFoundException",
             Self::Serialization => "MalformedInput",
             Self::ServiceUnavailable => "ServiceUnavailable",
@@ -129,7 +138,7 @@ impl ErrorKind {
 
     /// Whether the caller is at fault.
     pub fn is_sender_fault(self) -> bool {
-        self != Self::ServiceUnavailable
+        !matches!(self, Self::InternalFailure | Self::ServiceUnavailable)
     }
 }
 

@@ -20,6 +20,8 @@ use crate::operations::{Receive, Request, Response};
 use crate::store::{Durability, Store, StoreError};
 use crate::waiters::{Place, Waiters};
 
+/// Milliseconds ahead of the system's clock from which a start says so.
+const CLOCK_AHEAD_TOLD_MS: i64 = 1_000;
 /// How often the timers look whether a failed disk works again.
 const RETRY_MS: i64 = 250;
 
@@ -69,11 +71,18 @@ impl Hub {
     }
 
     fn new(broker: Broker, store: Option<Store>) -> Self {
+        let clock = Clock::start(broker.latest_ms().unwrap_or(i64::MIN));
+        if clock.ahead_ms() > CLOCK_AHEAD_TOLD_MS {
+            tracing::warn!(
+                ahead_ms = clock.ahead_ms(),
+                "the data directory has seen a later time than the system's; the clock goes on there"
+            );
+        }
         let state = Mutex::new(State { broker, waiters: Waiters::default(), planned: None });
         let shared = Shared {
             state,
             store,
-            clock: Clock::start(),
+            clock,
             rescheduled: Notify::new(),
             closing: CancellationToken::new(),
         };
@@ -166,9 +175,30 @@ impl Hub {
         look(&self.shared.lock().broker)
     }
 
+    /// Looks at the broker as it is now: delays and leases that have ended have ended.
+    pub fn inspect<R>(&self, look: impl FnOnce(&mut Broker, i64) -> R) -> R {
+        let mut state = self.shared.lock();
+        let now = self.shared.clock.now_ms();
+        look(&mut state.broker, now)
+    }
+
     /// The hub's time, milliseconds since the epoch.
     pub fn now_ms(&self) -> i64 {
         self.shared.clock.now_ms()
+    }
+
+    /// How far the hub's time is ahead of the system's, milliseconds.
+    pub fn ahead_ms(&self) -> i64 {
+        self.shared.clock.ahead_ms()
+    }
+
+    /// Moves the hub's time ahead: what ends by then ends now. `false`, and nothing happens, when that
+    /// is more than ten years in all. Parked polls are woken by what becomes visible; how long they
+    /// wait for it is not changed.
+    pub fn advance_clock(&self, ms: u64) -> bool {
+        let moved = self.shared.clock.advance(ms);
+        self.shared.rescheduled.notify_one();
+        moved
     }
 
     /// Does what time alone starts, until [`Hub::close`]: wakes polls when a delay or lease ends, and

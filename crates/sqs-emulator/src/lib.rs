@@ -2,7 +2,8 @@
 //! ([`Server`]) around it that speaks the wire protocol, parks long polls and keeps a log on disk.
 //!
 //! Reading order: [`operations`] (what can be asked and answered), [`broker`] (what happens),
-//! [`hub`] (one broker, many callers, a log), [`server`] and [`codec`] (the wire).
+//! [`hub`] (one broker, many callers, a log), [`server`] and [`codec`] (the wire), [`faults`] (what a
+//! test may have go wrong).
 //!
 //! What it never does: read the clock, the environment or the network inside [`Broker`]; verify a
 //! signature; depend on other crates of this workspace, so that it cannot share their bugs.
@@ -14,10 +15,12 @@ pub mod codec;
 pub mod digest;
 mod effects;
 pub mod errors;
+pub mod faults;
 pub mod hub;
 pub mod limits;
 pub mod model;
 pub mod operations;
+mod page;
 mod queue;
 pub mod selection;
 pub mod server;

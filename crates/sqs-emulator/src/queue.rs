@@ -2,7 +2,7 @@
 //! Both kinds of queue share this; what differs is which visible message comes next (`order`).
 //! Every operation is O(log n); nothing here decides whether a call is allowed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::attributes::Settings;
@@ -49,7 +49,8 @@ pub(crate) struct Queue {
     pub(crate) purged_at: Option<i64>,
     pub(crate) dedup: DedupWindow,
     pub(crate) attempts: Attempts,
-    slots: HashMap<u64, Slot>,
+    /// By number, which is their age in this queue.
+    slots: BTreeMap<u64, Slot>,
     /// Delayed and leased messages by the time they become visible.
     hidden: BTreeSet<(i64, u64)>,
     /// All messages by the time their retention counts from.
@@ -77,7 +78,7 @@ impl Queue {
             purged_at: None,
             dedup: DedupWindow::default(),
             attempts: Attempts::default(),
-            slots: HashMap::new(),
+            slots: BTreeMap::new(),
             hidden: BTreeSet::new(),
             ages: BTreeSet::new(),
             order,
@@ -211,23 +212,36 @@ impl Queue {
 
     /// Every message in order of age, for snapshots.
     pub(crate) fn stored(&self) -> impl Iterator<Item = Stored> + '_ {
-        let mut numbers: Vec<u64> = self.slots.keys().copied().collect();
-        numbers.sort_unstable();
-        numbers.into_iter().filter_map(|seq| {
-            let slot = self.slots.get(&seq)?;
-            Some(Stored {
-                seq,
-                message: Arc::clone(&slot.message),
-                kind: slot.kind,
-                sent_at: slot.sent_at,
-                visible_at: slot.visible_at,
-                receives: slot.receives,
-                first_received_at: slot.first_received_at,
-                leased_at: slot.leased_at,
-                nonce: slot.nonce,
-                source: slot.source.clone(),
-            })
+        self.slots.iter().map(|(&seq, slot)| Stored {
+            seq,
+            message: Arc::clone(&slot.message),
+            kind: slot.kind,
+            sent_at: slot.sent_at,
+            visible_at: slot.visible_at,
+            receives: slot.receives,
+            first_received_at: slot.first_received_at,
+            leased_at: slot.leased_at,
+            nonce: slot.nonce,
+            source: slot.source.clone(),
         })
+    }
+
+    /// Messages from that number on.
+    pub(crate) fn slots_from(&self, seq: u64) -> impl Iterator<Item = (u64, &Slot)> {
+        self.slots.range(seq..).map(|(seq, slot)| (*seq, slot))
+    }
+
+    /// The latest time that anything here says has passed.
+    pub(crate) fn latest_at(&self) -> i64 {
+        let sent = self.ages.last().map_or(i64::MIN, |(at, _)| *at);
+        let leased = self.slots.values().map(|slot| slot.leased_at).max().unwrap_or(i64::MIN);
+        let original = self.dedup.latest_at().unwrap_or(i64::MIN);
+        self.modified_at.max(sent).max(leased).max(original)
+    }
+
+    /// When the oldest message was sent.
+    pub(crate) fn oldest_at(&self) -> Option<i64> {
+        self.ages.first().map(|(at, _)| *at)
     }
 
     fn place(&mut self, seq: u64, kind: Kind, visible_at: i64) {

@@ -11,17 +11,20 @@ use axum::Router;
 use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::BrokerConfig;
+use crate::faults::{self, Faults};
 use crate::hub::Hub;
 use crate::store::StoreError;
 
+mod controls;
 mod dispatch;
+mod faulty;
+mod looks;
 
 /// Connections at once; later ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -41,6 +44,24 @@ pub struct ServerOptions {
     pub data_dir: Option<PathBuf>,
     /// The broker's own choices. A seed of 0 is replaced by a random one.
     pub broker: BrokerConfig,
+    /// Whether callers may move the clock and ask for faults. Off by default: what can make a queue
+    /// lose its temper is not for whoever happens to reach it.
+    pub test_controls: bool,
+    /// Fault rules that are on from the start, as [`faults::rules`] reads them.
+    pub faults: Option<Vec<u8>>,
+}
+
+impl ServerOptions {
+    /// Listens there, with everything else as it is by default.
+    pub fn at(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            data_dir: None,
+            broker: BrokerConfig::default(),
+            test_controls: false,
+            faults: None,
+        }
+    }
 }
 
 /// Why a server does not start or run.
@@ -57,6 +78,9 @@ pub enum ServerError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The fault rules are wrong.
+    #[error(transparent)]
+    Faults(#[from] faults::rules::PlanError),
 }
 
 /// A listening server; nothing is answered before [`Server::run`].
@@ -65,24 +89,44 @@ pub struct Server {
     listener: TcpListener,
     addr: SocketAddr,
     hub: Hub,
+    faults: Arc<Faults>,
+    test_controls: bool,
 }
 
 #[derive(Debug)]
 struct App {
     hub: Hub,
+    faults: Arc<Faults>,
+    test_controls: bool,
     addr: SocketAddr,
     requests: AtomicU64,
+}
+
+/// The fault rules of a server, to replace them from outside of HTTP.
+#[derive(Clone, Debug)]
+pub struct FaultRules(Arc<Faults>);
+
+impl FaultRules {
+    /// From now on these rules, their counters at zero; wrong ones change nothing.
+    pub fn replace(
+        &self,
+        text: &[u8],
+    ) -> Result<faults::rules::PlanView, faults::rules::PlanError> {
+        self.0.replace(text)
+    }
 }
 
 impl Server {
     /// Listens, and reads the data directory where there is one.
     pub async fn bind(addr: SocketAddr, data_dir: Option<PathBuf>) -> Result<Self, ServerError> {
-        Self::open(ServerOptions { addr, data_dir, broker: BrokerConfig::default() }).await
+        Self::open(ServerOptions { data_dir, ..ServerOptions::at(addr) }).await
     }
 
     /// Like [`Server::bind`], with every choice.
     pub async fn open(options: ServerOptions) -> Result<Self, ServerError> {
-        let ServerOptions { addr, data_dir, mut broker } = options;
+        let ServerOptions { addr, data_dir, mut broker, test_controls, faults } = options;
+        let plan = faults::rules::Plan::parse(&faults.unwrap_or_default())?;
+        let faults = Arc::new(Faults::new(test_controls, plan));
         if broker.seed == 0 {
             broker.seed = uuid::Uuid::new_v4().as_u64_pair().0;
         }
@@ -93,7 +137,7 @@ impl Server {
             Some(path) => Hub::open(broker, &path)?,
             None => Hub::in_memory(broker),
         };
-        Ok(Self { listener, addr: bound, hub })
+        Ok(Self { listener, addr: bound, hub, faults, test_controls })
     }
 
     /// Where it listens.
@@ -111,11 +155,17 @@ impl Server {
         self.hub.clone()
     }
 
+    /// Replaces the fault rules, also while the server runs.
+    pub fn fault_rules(&self) -> FaultRules {
+        FaultRules(Arc::clone(&self.faults))
+    }
+
     /// Serves until `shutdown`, then answers parked polls, lets requests in progress end (five
     /// seconds at most) and closes the log.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { listener, addr, hub } = self;
-        let app = Arc::new(App { hub: hub.clone(), addr, requests: AtomicU64::new(seed()) });
+        let Self { listener, addr, hub, faults, test_controls } = self;
+        let requests = AtomicU64::new(seed());
+        let app = Arc::new(App { hub: hub.clone(), faults, test_controls, addr, requests });
         let router = router(app);
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
@@ -159,8 +209,13 @@ impl Server {
 }
 
 fn router(app: Arc<App>) -> Router {
-    // Queue URLs are paths too, so that every path is the service; a page for people may be added.
-    Router::new().route("/health", get(health)).fallback(dispatch::answer).with_state(app)
+    // Queue URLs are paths too, so that every other path is the service.
+    Router::new()
+        .route("/health", get(health))
+        .merge(looks::routes())
+        .merge(controls::routes())
+        .fallback(dispatch::answer)
+        .with_state(app)
 }
 
 async fn health() -> &'static str {
@@ -174,7 +229,7 @@ async fn serve(stream: TcpStream, router: Router, stop: CancellationToken) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), faulty::hanging_up(router));
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -22,13 +22,25 @@ impl Process {
         Self::run(command)
     }
 
-    pub(crate) fn run(mut command: Command) -> Self {
+    pub(crate) fn run(command: Command) -> Self {
+        Self::run_and_read(command).0
+    }
+
+    /// Also gives the line that says where it listens.
+    pub(crate) fn run_and_read(mut command: Command) -> (Self, String) {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let addr = line.trim().rsplit('/').next().unwrap().to_owned();
+        let after = line.split("http://").nth(1).unwrap_or_default();
+        let addr: String = after.chars().take_while(|c| !"\" \n".contains(*c)).collect();
         assert!(addr.contains(':'), "it did not start: {line:?}");
-        Self { child, addr }
+        (Self { child, addr }, line)
+    }
+
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -19,6 +19,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// From 0 up to, and without, 1.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are what a float holds exactly")]
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// In the form of a version 4 id.
     pub(crate) fn uuid(&mut self) -> Uuid {
         let mut bytes = [0_u8; 16];

@@ -167,7 +167,7 @@ pub(super) fn request(
 }
 
 /// The action of that name, when there is one.
-pub(super) fn known(action: &str) -> Option<&'static str> {
+pub(crate) fn known(action: &str) -> Option<&'static str> {
     MOVING.iter().chain(&PLAIN).copied().find(|known| *known == action)
 }
 

@@ -63,6 +63,11 @@ impl DedupWindow {
         *self = Self::default();
     }
 
+    /// When the latest of them was sent.
+    pub(crate) fn latest_at(&self) -> Option<i64> {
+        self.by_age.back().map(|(at, _)| *at)
+    }
+
     /// What is remembered, oldest first, for snapshots.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&DedupKey, Original)> {
         self.by_age.iter().filter_map(|(_, key)| Some((key, *self.originals.get(key)?)))

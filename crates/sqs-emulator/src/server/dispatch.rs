@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use bytes::Bytes;
 
-use super::App;
+use super::{App, faulty};
 use crate::codec::{Protocol, Reply, credentials, json, query, urls};
 use crate::errors::{ErrorKind, SqsError};
 use crate::limits::REQUEST_BYTES_MAX;
@@ -26,42 +26,60 @@ pub(super) async fn answer(State(app): State<Arc<App>>, request: Request<Body>) 
     let id = request_id(app.requests.fetch_add(1, Ordering::Relaxed));
     let host = text(&parts, "host").map_or_else(|| app.addr.to_string(), str::to_owned);
     let target = text(&parts, "x-amz-target");
+    let mut hang_up = false;
     let reply = match Protocol::of(target, text(&parts, "content-type")) {
-        Protocol::Json => answer_json(&app, &parts, body, &host).await,
-        Protocol::Query => answer_query(&app, &parts, body, &host, &id).await,
+        Protocol::Json => answer_json(&app, &parts, body, &host, &mut hang_up).await,
+        Protocol::Query => answer_query(&app, &parts, body, &host, &id, &mut hang_up).await,
     };
-    respond(reply, &id)
+    let mut response = respond(reply, &id);
+    if hang_up {
+        response.extensions_mut().insert(faulty::HangUp);
+    }
+    response
 }
 
-async fn answer_json(app: &App, parts: &Parts, body: Body, host: &str) -> Reply {
-    let call = async {
+async fn answer_json(
+    app: &App,
+    parts: &Parts,
+    body: Body,
+    host: &str,
+    hang_up: &mut bool,
+) -> Reply {
+    let answer = async {
         let caller = caller(parts, host, None)?;
         let body = read(body).await?;
         let mut request = json::decode(text(parts, "x-amz-target"), &body, &caller)?;
         drop(body);
         request.trace(text(parts, TRACE));
-        let response = app.hub.call(&caller, request).await?;
+        let response = faulty::call(app, parts, &caller, request, hang_up).await?;
         Ok(json::encode(&response, host))
     };
-    call.await.unwrap_or_else(|error| json::encode_error(&error))
+    answer.await.unwrap_or_else(|error| json::encode_error(&error))
 }
 
-async fn answer_query(app: &App, parts: &Parts, body: Body, host: &str, id: &str) -> Reply {
+async fn answer_query(
+    app: &App,
+    parts: &Parts,
+    body: Body,
+    host: &str,
+    id: &str,
+    hang_up: &mut bool,
+) -> Reply {
     let query = parts.uri.query();
-    let call = async {
+    let answer = async {
         let caller = caller(parts, host, query::credential(query).as_deref())?;
         let body = read(body).await?;
         // The host may name the region of a queue's URL, so that the whole of it is read.
         let url = format!("http://{host}{}", parts.uri.path());
-        let Some(mut call) = query::decode(&url, query, &body, &caller)? else {
+        let Some(mut asked) = query::decode(&url, query, &body, &caller)? else {
             return Ok(query::no_action());
         };
         drop(body);
-        call.request.trace(text(parts, TRACE));
-        let response = app.hub.call(&caller, call.request).await?;
-        Ok(query::encode(call.action, &response, host, id))
+        asked.request.trace(text(parts, TRACE));
+        let response = faulty::call(app, parts, &caller, asked.request, hang_up).await?;
+        Ok(query::encode(asked.action, &response, host, id))
     };
-    call.await.unwrap_or_else(|error| query::encode_error(&error, id))
+    answer.await.unwrap_or_else(|error| query::encode_error(&error, id))
 }
 
 /// Who calls: by the header, else by the signed URL, else whoever calls that region's host.
@@ -70,7 +88,7 @@ fn caller(parts: &Parts, host: &str, signed_url: Option<&str>) -> Result<Caller,
     Ok(credentials::caller(header.or(signed_url), urls::region_of_host(host)))
 }
 
-fn text<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
     parts.headers.get(name).and_then(|value| value.to_str().ok())
 }
 

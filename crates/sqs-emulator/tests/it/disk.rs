@@ -149,3 +149,18 @@ async fn a_large_log_is_replaced_by_a_snapshot() {
     };
     assert_eq!(values["ApproximateNumberOfMessagesNotVisible"], "1");
 }
+
+#[tokio::test]
+async fn a_clock_that_was_moved_does_not_go_back_at_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let hub = open(directory.path());
+    assert!(hub.advance_clock(86_400_000));
+    let queue = create(&hub).await;
+    send(&hub, &queue, "tomorrow").await;
+    let before = hub.now_ms();
+    drop(hub);
+    let hub = open(directory.path());
+    assert!(hub.ahead_ms() > 86_000_000, "{} ms ahead", hub.ahead_ms());
+    assert!(before - hub.now_ms() < 10_000);
+    assert_eq!(receive(&hub, &queue).await.len(), 1);
+}

@@ -48,7 +48,8 @@ impl Running {
     async fn start() -> Self {
         let broker = BrokerConfig { in_flight_max: 2, ..BrokerConfig::default().strict() };
         let addr = "127.0.0.1:0".parse().unwrap();
-        let server = Server::open(ServerOptions { addr, data_dir: None, broker }).await.unwrap();
+        let server =
+            Server::open(ServerOptions { broker, ..ServerOptions::at(addr) }).await.unwrap();
         let (addr, stop) = (server.addr(), CancellationToken::new());
         Self { addr, task: tokio::spawn(server.run(stop.clone())), stop }
     }

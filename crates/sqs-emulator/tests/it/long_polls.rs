@@ -242,3 +242,22 @@ async fn many_pollers_and_senders_lose_and_double_nothing() {
     assert_eq!(got, (0..1_000).collect::<Vec<_>>());
     Arc::into_inner(rig).unwrap().stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_moved_clock_wakes_for_what_is_due_and_keeps_the_wait_of_others() {
+    let rig = Rig::new();
+    let queue = rig.create("q", &[]).await;
+    rig.send(&queue, Draft { delay_seconds: Some(900), ..Draft::text("late") }).await;
+    let polls = [rig.poll(&queue, 1, 20), rig.poll(&queue, 1, 20)];
+    settle().await;
+    assert!(rig.hub.advance_clock(899_999));
+    settle().await;
+    assert!(!polls[0].is_finished(), "a millisecond early");
+    assert!(rig.hub.advance_clock(1));
+    let [first, second] = polls;
+    let (got, _, seconds) = first.await.unwrap();
+    assert_eq!((got.len(), seconds), (1, 0.0));
+    let (got, _, seconds) = second.await.unwrap();
+    assert_eq!((got.len(), seconds), (0, 20.0), "a wait is real time");
+    rig.stop().await;
+}

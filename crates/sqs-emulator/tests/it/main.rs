@@ -4,17 +4,21 @@
 
 mod attempts;
 mod broker;
+mod clock;
 mod codecs;
 mod disk;
 mod errors;
 mod fairness;
+mod faults;
 mod fifo;
 mod forms;
 mod http;
 mod limits;
 mod long_polls;
+mod page;
 mod quotas;
 mod redrive;
 mod reference;
 mod replay;
+mod rig;
 mod support;
