@@ -117,7 +117,7 @@ impl Port {
     /// A letter on its way to the dead-letter queue names a reason, and the reason is what happened.
     pub(super) fn reason_is_true(&self, id: u64, letter: &DeadLetter) {
         let mut books = self.world.books();
-        let nature = self.world.plan.jobs[usize::try_from(id).unwrap()].nature;
+        let nature = self.world.plan.job(id).nature;
         let faults = books.deaths + books.steals;
         let job = books.job(id);
         let most = job.failures + job.unsure_records;
@@ -127,6 +127,7 @@ impl Port {
             "rejected-by-store" => matches!(nature, Nature::Poison | Nature::Refused),
             "message-not-json" => nature == Nature::Garbage,
             "failures-exhausted" => letter.failures >= limit && most >= letter.failures,
+            "effect-unknown" => nature == Nature::Mail,
             "crash-loop" => unexplained,
             _ => false,
         };

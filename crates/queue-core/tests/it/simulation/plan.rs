@@ -49,6 +49,10 @@ impl Dice {
 pub(super) enum Nature {
     /// It can be handled.
     Good,
+    /// It writes to a sink where doing it twice is doing it once.
+    Object,
+    /// It writes to a sink that keeps no account.
+    Mail,
     /// The sink refuses it, alone or with others.
     Poison,
     /// The handler refuses it.
@@ -181,6 +185,10 @@ impl Plan {
         }
     }
 
+    pub(super) fn job(&self, id: u64) -> JobPlan {
+        self.jobs[usize::try_from(id).unwrap()]
+    }
+
     /// Whether nothing in it can take a lease away from a process that keeps it.
     pub(super) fn leaves_leases_alone(&self) -> bool {
         let BrokerRates { duplicate, lose_answer, throttle, entry, slow, hang, .. } = self.broker;
@@ -220,6 +228,8 @@ fn jobs(dice: &mut Dice, storm: Duration) -> Vec<JobPlan> {
                 0..=3 => Nature::Poison,
                 4..=6 => Nature::Refused,
                 7..=8 => Nature::Garbage,
+                9..=18 => Nature::Object,
+                19..=28 => Nature::Mail,
                 _ => Nature::Good,
             };
             let at = if dice.hit(later) { dice.millis(0..=most) } else { Duration::ZERO };

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::invariants::Invariant;
 use super::port::Port;
-use super::sink::Attempts;
+use super::stores::Attempts;
+use super::time::WallClock;
 use super::trace::What;
 use super::worker::SimWorker;
 use super::world::World;
@@ -82,7 +83,7 @@ impl Process {
             queue: port(false),
             dead_letters: port(true),
             attempts: Arc::new(Attempts::new(world, &process)),
-            clock: Arc::clone(world) as _,
+            clock: Arc::new(WallClock(Arc::clone(&world.time))),
         };
         let worker = SimWorker::new(world, &process);
         let engine = Engine::new(Arc::new(worker), ports, world.plan.config).unwrap();
@@ -121,6 +122,13 @@ impl Process {
 
     /// An await at which a process may die; a dead one does not get beyond it.
     pub(super) async fn step(&self, world: &World) {
+        if !self.survives(world) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether it is alive after such an await.
+    pub(super) fn survives(&self, world: &World) -> bool {
         if self.is_alive() {
             let step = self.steps.fetch_add(1, Ordering::Relaxed);
             if self.crash_at == Some(step) {
@@ -128,9 +136,7 @@ impl Process {
                 self.die();
             }
         }
-        if !self.is_alive() {
-            std::future::pending::<()>().await;
-        }
+        self.is_alive()
     }
 
     /// Whether the process may believe that it holds the lease of a job.
@@ -189,11 +195,8 @@ fn drained_cleanly(world: &World, process: &Process, report: &DrainReport) {
         .iter()
         .filter(|(job, hand)| {
             let job = &books.jobs[usize::try_from(**job).unwrap()];
-            !hand.over
-                && !hand.unsure
-                && !job.deleted
-                && job.letters.is_empty()
-                && job.receipt == hand.receipt
+            let hidden = hand.live_until > Instant::now() && job.receipt == hand.receipt;
+            hidden && !hand.over && !hand.unsure && !job.deleted && job.letters.is_empty()
         })
         .map(|(job, _)| *job)
         .collect();

@@ -28,7 +28,6 @@ pub(super) struct Outcome {
     pub(super) trace: Vec<Event>,
     /// Awaits of the first process.
     pub(super) steps: u64,
-    pub(super) effects: usize,
 }
 
 enum Order {
@@ -84,11 +83,11 @@ async fn live(plan: Plan) -> Outcome {
     while slots.join_next().await.is_some() {}
     let steps = processes.all.lock().unwrap().first().map_or(0, |first| first.steps());
     let books = world.books();
-    let (violations, effects) = (books.violations.clone(), books.ledger.len());
+    let violations = books.violations.clone();
     let full = books.trace.is_full();
     drop(books);
     assert!(!full, "seed {} has run away", world.plan.seed);
-    Outcome { violations, trace: world.take_trace(), steps, effects }
+    Outcome { violations, trace: world.take_trace(), steps }
 }
 
 /// What was before the first process: messages that others had in their hands.
@@ -158,7 +157,7 @@ fn happen(world: &World, orders: &[mpsc::UnboundedSender<Order>], happening: Hap
         Happening::LeaseLost(seconds) => world.take_away(seconds),
         Happening::ClockJump(by) => {
             world.note(0, What::ClockJump(by));
-            world.jump(by);
+            world.time.jump(by);
         }
         Happening::Suspend(by) => {
             world.note(0, What::Suspended(by));

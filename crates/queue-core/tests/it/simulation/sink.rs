@@ -1,20 +1,21 @@
-//! What a handler writes to, and where failures are recorded. The sink is transactional: an effect and
-//! its ledger entry come to be in one instant or not at all; its answer may be late or lost.
+//! What handlers write to. A database whose transactions hold effect and ledger entry together, and two
+//! sinks that know no transaction: an object store, where doing it twice is doing it once, and mail,
+//! which keeps no account. Each may be down, refuse, be late, or lose an answer after the effect.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use queue_core::attempts::{AttemptStoreError, History};
+use contracts::errors;
 use queue_core::coalesce::BisectError;
-use queue_core::{AttemptStore, Probe, RecordedFailure};
+use queue_core::effects::{Claim, EffectKey, EffectsError, Outcome, Promise, once};
+use queue_core::{Delivery, Failure, Probe, Reason};
 
-use super::invariants::Invariant;
-use super::plan::{Nature, StoreRates};
+use super::plan::Nature;
 use super::process::Process;
+use super::stores::{Ledger, Luck, luck};
 use super::trace::What;
-use super::world::{Books, World};
-use crate::rig::QUEUE;
+use super::world::World;
+use crate::rig::{Job, header, infrastructure};
 
 /// Why a transaction failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,37 +26,11 @@ pub(super) enum SinkError {
     Unavailable,
 }
 
-/// What happens to one call to a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Luck {
-    Good,
-    Refused,
-    AnswerLost,
-}
-
-async fn luck(world: &World, rates: StoreRates) -> Luck {
-    let (delay, luck) = world.draw((0, Luck::Good), |dice| {
-        let delay = if dice.hit(rates.slow) { dice.within(1..=1_500) } else { 0 };
-        let luck = if dice.hit(rates.refuse) {
-            Luck::Refused
-        } else if dice.hit(rates.lose_answer) {
-            Luck::AnswerLost
-        } else {
-            Luck::Good
-        };
-        (delay, luck)
-    });
-    if delay > 0 {
-        tokio::time::sleep(Duration::from_millis(delay)).await;
-    }
-    luck
-}
-
-/// Writes jobs in one transaction.
+/// Writes jobs in one transaction, each with its ledger entry.
 pub(super) async fn transaction(
     world: &World,
     process: &Process,
-    jobs: &[u64],
+    mut jobs: Vec<u64>,
 ) -> Result<Vec<()>, BisectError<SinkError>> {
     process.step(world).await;
     let luck = luck(world, world.plan.sink).await;
@@ -63,36 +38,82 @@ pub(super) async fn transaction(
     if world.books().sink_down || luck == Luck::Refused {
         return Err(BisectError::Whole(SinkError::Unavailable));
     }
-    let poison =
-        |job: &u64| world.plan.jobs[usize::try_from(*job).unwrap()].nature == Nature::Poison;
+    let poison = |job: &u64| world.plan.job(*job).nature == Nature::Poison;
     if jobs.iter().any(poison) {
         return Err(BisectError::Data(SinkError::Poison));
     }
-    commit(world, process, jobs);
+    // One order for all, so that two transactions never wait for each other.
+    jobs.sort_unstable();
+    let count = jobs.len();
+    let written = write(world, process, jobs).await;
+    if !written.map_err(|_| BisectError::Whole(SinkError::Unavailable))? {
+        // Dead: the database has rolled back.
+        std::future::pending::<()>().await;
+    }
     process.step(world).await;
     match luck {
         Luck::AnswerLost => Err(BisectError::Whole(SinkError::Unavailable)),
-        _ => Ok(vec![(); jobs.len()]),
+        _ => Ok(vec![(); count]),
     }
 }
 
-/// The instant of the effects.
-fn commit(world: &World, process: &Process, jobs: &[u64]) {
+/// Whether it was committed; the process may die before.
+async fn write(world: &World, process: &Process, jobs: Vec<u64>) -> Result<bool, EffectsError> {
+    let mut transaction = world.effects.transaction();
     for job in jobs {
-        let mut books = world.books();
-        let first = books.ledger.insert(*job);
-        let effects = {
-            let book = books.job(*job);
-            book.effects += u32::from(first);
-            book.effects
-        };
-        drop(books);
-        let what = if first { What::Effect { job: *job } } else { What::Repeated { job: *job } };
-        world.note(process.id, what);
-        if effects != 1 {
-            world.breaks(Invariant::EffectOnce, format!("job {job} took effect {effects} times"));
+        let key = EffectKey::of_message("sim.row", &header(job));
+        if transaction.claim(&key).await? == Claim::New {
+            transaction.write(&key, job.to_string());
+        } else {
+            world.note(process.id, What::Repeated { job });
+        }
+        if !process.survives(world) {
+            return Ok(false);
         }
     }
+    transaction.commit()?;
+    world.look_at_effects(process.id);
+    Ok(true)
+}
+
+/// Sends a job's mail, or stores its object: an effect that no transaction of ours holds.
+pub(super) async fn outside(
+    world: &World,
+    process: &Process,
+    ledger: &Ledger,
+    delivery: &Delivery<Job>,
+) -> Result<Outcome, Failure> {
+    let job = delivery.message.0;
+    let promise = match world.plan.job(job).nature {
+        Nature::Mail => Promise::Unknown,
+        _ => Promise::Idempotent,
+    };
+    let key = EffectKey::of_message("sim.outside", &delivery.header);
+    once(ledger, delivery, &key, promise, async {
+        process.step(world).await;
+        let luck = luck(world, world.plan.sink).await;
+        process.step(world).await;
+        if world.books().sink_down || luck == Luck::Refused {
+            return Err(infrastructure("connection refused"));
+        }
+        match promise {
+            Promise::Unknown => world.takes_effect(process.id, job),
+            Promise::Idempotent if world.books().job(job).effects == 0 => {
+                world.takes_effect(process.id, job);
+            }
+            Promise::Idempotent => world.note(process.id, What::Repeated { job }),
+        }
+        process.step(world).await;
+        match (luck, promise) {
+            (Luck::AnswerLost, Promise::Unknown) => {
+                let message = "no answer after it was sent".into();
+                Err(Failure::Unknown(Reason { code: errors::EFFECT_UNKNOWN, message }))
+            }
+            (Luck::AnswerLost, Promise::Idempotent) => Err(infrastructure("no answer")),
+            _ => Ok(Outcome::default()),
+        }
+    })
+    .await
 }
 
 /// Says whether the sink works.
@@ -116,84 +137,5 @@ impl Probe for SinkProbe {
     async fn probe(&self) -> Result<(), String> {
         self.process.step(&self.world).await;
         if self.world.books().sink_down { Err("it is down".into()) } else { Ok(()) }
-    }
-}
-
-/// The attempt store as one process reaches it.
-pub(super) struct Attempts {
-    world: Arc<World>,
-    process: Arc<Process>,
-}
-
-impl Attempts {
-    pub(super) fn new(world: &Arc<World>, process: &Arc<Process>) -> Self {
-        Self { world: Arc::clone(world), process: Arc::clone(process) }
-    }
-
-    async fn before(&self) -> Result<Luck, AttemptStoreError> {
-        self.process.step(&self.world).await;
-        let luck = luck(&self.world, self.world.plan.attempts).await;
-        self.process.step(&self.world).await;
-        if luck == Luck::Refused { Err(AttemptStoreError("down".into())) } else { Ok(luck) }
-    }
-
-    async fn after(&self, luck: Luck) -> Result<(), AttemptStoreError> {
-        self.process.step(&self.world).await;
-        let lost = luck == Luck::AnswerLost;
-        if lost { Err(AttemptStoreError("no answer".into())) } else { Ok(()) }
-    }
-}
-
-#[async_trait]
-impl AttemptStore for Attempts {
-    async fn record(
-        &self,
-        queue: &str,
-        message: &str,
-        failure: RecordedFailure,
-    ) -> Result<History, AttemptStoreError> {
-        let luck = self.before().await?;
-        let counts = failure.counts;
-        let recorded = self.world.attempts.record(queue, message, failure).await;
-        let job = self.world.books().job_named(message);
-        if let Some(job) = job {
-            self.world.note(self.process.id, What::Recorded { job, counts });
-            if counts && luck == Luck::AnswerLost {
-                self.world.books().job(job).unsure_records += 1;
-            }
-        }
-        self.after(luck).await?;
-        recorded
-    }
-
-    async fn load(
-        &self,
-        queue: &str,
-        messages: &[String],
-    ) -> Result<Vec<History>, AttemptStoreError> {
-        let luck = self.before().await?;
-        let loaded = self.world.attempts.load(queue, messages).await;
-        self.after(luck).await?;
-        loaded
-    }
-
-    async fn forget(&self, queue: &str, messages: &[String]) -> Result<(), AttemptStoreError> {
-        let luck = self.before().await?;
-        let forgotten = self.world.attempts.forget(queue, messages).await;
-        self.after(luck).await?;
-        forgotten
-    }
-}
-
-impl World {
-    /// Ended jobs of which the attempt store still knows.
-    pub(super) fn remembered(&self, books: &Books) -> Vec<u64> {
-        let ids: Vec<u64> = (0..).take(books.jobs.len()).collect();
-        let keys: Vec<String> =
-            ids.iter().map(|id| crate::rig::header(*id).id.to_string()).collect();
-        let known = futures_util::FutureExt::now_or_never(self.attempts.load(QUEUE.name, &keys));
-        let known = known.unwrap().unwrap();
-        let of_jobs = ids.into_iter().zip(known);
-        of_jobs.filter(|(_, history)| !history.attempts.is_empty()).map(|(id, _)| id).collect()
     }
 }

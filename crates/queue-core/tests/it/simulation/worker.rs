@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contracts::errors;
-use queue_core::coalesce::{BisectError, bisect};
+use queue_core::coalesce::bisect;
 use queue_core::{Attempt, CoalesceLimits, Coalescer, Delivery, Failure, Probe, Reason, Worker};
 use tokio::time::Instant;
 
 use super::invariants::Invariant;
 use super::plan::{Dice, Nature};
 use super::process::Process;
-use super::sink::{SinkError, SinkProbe, transaction};
+use super::sink::{SinkError, SinkProbe, outside, transaction};
+use super::stores::Ledger;
 use super::trace::What;
 use super::world::World;
 use crate::rig::{Job, handling, infrastructure};
@@ -23,6 +24,7 @@ pub(super) struct SimWorker {
     world: Arc<World>,
     process: Arc<Process>,
     bulk: Bulk,
+    ledger: Ledger,
 }
 
 /// How one run of a handler ends.
@@ -52,7 +54,25 @@ impl SimWorker {
             let (world, process) = (Arc::clone(&its_world), Arc::clone(&its_process));
             async move { write(&world, &process, jobs).await }
         });
-        Self { world: Arc::clone(world), process: Arc::clone(process), bulk }
+        let ledger = Ledger::new(world, process);
+        Self { world: Arc::clone(world), process: Arc::clone(process), bulk, ledger }
+    }
+
+    /// Into the database, with whatever else is being written.
+    async fn write(&self, run: &mut Run<'_>) -> Result<(), Failure> {
+        let written = self.bulk.call((), run.job, 1).await;
+        run.leased();
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(SinkError::Poison)) => {
+                run.ends("poison");
+                Err(refused("poison"))
+            }
+            Ok(Err(SinkError::Unavailable)) | Err(_) => {
+                run.sink_failed();
+                Err(infrastructure("connection refused"))
+            }
+        }
     }
 
     fn temper(&self) -> (Duration, Temper) {
@@ -79,11 +99,13 @@ impl SimWorker {
     }
 }
 
+fn refused(message: &str) -> Failure {
+    Failure::Reject(Reason { code: errors::REJECTED_BY_STORE, message: message.into() })
+}
+
 async fn write(world: &World, process: &Process, jobs: Vec<u64>) -> Vec<Result<(), SinkError>> {
     let count = jobs.len();
-    let run = |jobs: Vec<u64>| async move { transaction(world, process, &jobs).await };
-    let written: Result<_, SinkError> =
-        bisect(jobs, |jobs| async { run(jobs).await.map_err(|error: BisectError<_>| error) }).await;
+    let written = bisect(jobs, |jobs| transaction(world, process, jobs)).await;
     written.unwrap_or_else(|error| vec![Err(error); count])
 }
 
@@ -120,29 +142,21 @@ impl Worker for SimWorker {
             }
             Temper::Fine => {}
         }
-        let refused = |message: &str| {
-            Err(Failure::Reject(Reason {
-                code: errors::REJECTED_BY_STORE,
-                message: message.into(),
-            }))
-        };
-        if run.nature() == Nature::Refused {
-            run.ends("refuses");
-            return refused("never");
-        }
-        let written = self.bulk.call((), job, 1).await;
-        run.leased();
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(SinkError::Poison)) => {
-                run.ends("poison");
-                return refused("poison");
+        match run.nature() {
+            Nature::Refused => {
+                run.ends("refuses");
+                return Err(refused("never"));
             }
-            Ok(Err(SinkError::Unavailable)) | Err(_) => {
-                run.ends("sink unavailable");
-                run.knows_of_outage();
-                return Err(infrastructure("connection refused"));
+            Nature::Mail | Nature::Object => {
+                let sent = outside(&self.world, &self.process, &self.ledger, &delivery).await;
+                run.leased();
+                sent.inspect_err(|failure| match failure {
+                    Failure::Retry(_) => run.sink_failed(),
+                    Failure::Unknown(_) => run.ends("cannot tell"),
+                    _ => run.ends("waits"),
+                })?;
             }
+            _ => self.write(&mut run).await?,
         }
         self.process.step(&self.world).await;
         run.done();
@@ -189,7 +203,7 @@ impl<'a> Run<'a> {
     }
 
     fn nature(&self) -> Nature {
-        self.worker.world.plan.jobs[usize::try_from(self.job).unwrap()].nature
+        self.worker.world.plan.job(self.job).nature
     }
 
     /// The lease must be live, as far as the process can know.
@@ -237,7 +251,8 @@ impl<'a> Run<'a> {
         world.note(process.id, What::Handled { job: self.job, answer });
     }
 
-    fn knows_of_outage(&self) {
+    fn sink_failed(&mut self) {
+        self.ends("sink unavailable");
         let books = self.worker.world.books();
         let (down, outage) = (books.sink_down, books.outages);
         drop(books);

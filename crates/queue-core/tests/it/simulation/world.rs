@@ -1,26 +1,23 @@
 //! The world of one run: the broker and its time, the sink, the dice, and the books in which what
 //! really happened is written down. One thread, so every lock is free.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use queue_core::{Clock, MemoryAttempts};
+use queue_core::MemoryAttempts;
+use queue_core::effects::MemoryEffects;
 use sqs_emulator::operations::{Receive, VisibilityChange};
 use sqs_emulator::{Broker, BrokerConfig, Caller, Draft, QueueArn, Request, Response, SqsError};
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::invariants::{Invariant, Violation};
 use super::plan::{Dice, Nature, Plan};
+use super::time::{EPOCH_MS, ServerClock, Time};
 use super::trace::{Event, Trace, What};
 use crate::broker_driver::wire;
 use crate::rig::{DAY, QUEUE, envelope, header};
-
-/// 2026-01-01, so that times look like times.
-const EPOCH_MS: i64 = 1_767_225_600_000;
 
 /// What really happened to one message.
 #[derive(Clone, Debug, Default)]
@@ -47,10 +44,9 @@ pub(super) struct Books {
     pub(super) jobs: Vec<Job>,
     by_id: BTreeMap<String, u64>,
     by_receipt: BTreeMap<String, u64>,
-    /// Keys of the effects ledger; written in the instant of the effect.
-    pub(super) ledger: BTreeSet<u64>,
     pub(super) sink_down: bool,
     pub(super) outages: u32,
+    effects_seen: usize,
     pub(super) deaths: u32,
     pub(super) steals: u32,
     pub(super) violations: Vec<Violation>,
@@ -77,21 +73,18 @@ pub(super) struct World {
     pub(super) dead: QueueArn,
     pub(super) changed: Notify,
     pub(super) attempts: MemoryAttempts,
+    pub(super) effects: MemoryEffects,
+    pub(super) time: Arc<Time>,
     broker: Mutex<Broker>,
     books: Mutex<Books>,
     dice: Mutex<Dice>,
-    started: Instant,
     /// The storm is over: no more faults.
     clear: AtomicBool,
-    /// By which the broker's time is ahead of the processes' durations.
-    ahead_ms: AtomicI64,
-    /// By which the processes' wall clocks are wrong.
-    jumped_ms: AtomicI64,
 }
 
 impl World {
     pub(super) fn new(plan: Plan) -> Arc<Self> {
-        let seed = plan.seed;
+        let (seed, time) = (plan.seed, Time::new());
         let mut broker = Broker::new(BrokerConfig { seed, ..BrokerConfig::default() });
         let dead = make_queue(&mut broker, QUEUE.dlq, 14 * DAY, None);
         let redrive = serde_json::json!({
@@ -106,10 +99,9 @@ impl World {
             broker: Mutex::new(broker),
             books: Mutex::new(Books { jobs, ..Books::default() }),
             dice: Mutex::new(Dice::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))),
-            started: Instant::now(),
             clear: AtomicBool::new(false),
-            ahead_ms: AtomicI64::new(0),
-            jumped_ms: AtomicI64::new(0),
+            effects: MemoryEffects::new(Arc::new(ServerClock(Arc::clone(&time)))),
+            time,
             plan,
         })
     }
@@ -136,22 +128,17 @@ impl World {
     }
 
     pub(super) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        self.time.elapsed()
     }
 
     /// The broker's time.
     pub(super) fn now_ms(&self) -> i64 {
-        let elapsed = i64::try_from(self.elapsed().as_millis()).unwrap();
-        EPOCH_MS + elapsed + self.ahead_ms.load(Ordering::Relaxed)
+        self.time.now_ms()
     }
 
     pub(super) fn suspend(&self, seconds: u64) {
-        self.ahead_ms.fetch_add(i64::try_from(seconds * 1_000).unwrap(), Ordering::Relaxed);
+        self.time.suspend(seconds);
         self.changed.notify_waiters();
-    }
-
-    pub(super) fn jump(&self, seconds: i64) {
-        self.jumped_ms.store(seconds * 1_000, Ordering::Relaxed);
     }
 
     pub(super) fn call(&self, request: Request) -> Result<Response, SqsError> {
@@ -169,6 +156,28 @@ impl World {
         self.books().trace.note(at, process, what);
     }
 
+    /// Writes down what the database has committed since the last look.
+    pub(super) fn look_at_effects(&self, process: u32) {
+        let effects = self.effects.effects();
+        let seen = std::mem::replace(&mut self.books().effects_seen, effects.len());
+        for (_, job) in &effects[seen..] {
+            self.takes_effect(process, job.parse().unwrap());
+        }
+    }
+
+    /// A job takes effect, once more or for the first time.
+    pub(super) fn takes_effect(&self, process: u32, job: u64) {
+        let mut books = self.books();
+        let book = books.job(job);
+        book.effects += 1;
+        let effects = book.effects;
+        drop(books);
+        self.note(process, What::Effect { job });
+        if effects > 1 {
+            self.breaks(Invariant::EffectOnce, format!("job {job} took effect {effects} times"));
+        }
+    }
+
     /// A promise is broken.
     pub(super) fn breaks(&self, invariant: Invariant, text: String) {
         let name = invariant.name();
@@ -182,7 +191,7 @@ impl World {
 
     /// Sends a job's message.
     pub(super) fn send(&self, id: u64) {
-        let job = self.plan.jobs[usize::try_from(id).unwrap()];
+        let job = self.plan.job(id);
         let body = match job.nature {
             Nature::Garbage => format!("no envelope at all, number {id}"),
             _ => envelope(id),
@@ -307,7 +316,7 @@ impl World {
 
     /// Whether a plan gives a job receives that no outcome explains.
     pub(super) fn receives_may_be_lost(&self, id: u64) -> bool {
-        let job = self.plan.jobs[usize::try_from(id).unwrap()];
+        let job = self.plan.job(id);
         !self.plan.leaves_leases_alone() || job.received_before > 0 && !job.accounted
     }
 
@@ -330,12 +339,5 @@ fn make_queue(
     match broker.call(EPOCH_MS, &Caller::default(), request) {
         Ok(Response::Queue(arn)) => arn,
         other => panic!("{other:?}"),
-    }
-}
-
-impl Clock for World {
-    fn now(&self) -> DateTime<Utc> {
-        let at = self.now_ms() + self.jumped_ms.load(Ordering::Relaxed);
-        DateTime::from_timestamp_millis(at).unwrap()
     }
 }
