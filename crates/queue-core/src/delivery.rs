@@ -2,35 +2,38 @@
 //! is a file; what to do between them is the table's answer in `decide`, carried out here.
 
 pub(crate) mod decode;
+pub(crate) mod fate;
 pub(crate) mod handle;
 pub mod reject;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use contracts::{ErrorCode, Header, Message, Schedule, errors};
+use contracts::catalogue::QueueKind;
+use contracts::{Message, Schedule, errors};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
+use crate::attempts::History;
 use crate::attempts::recorder::Recorder;
-use crate::attempts::{History, RecordedFailure};
 use crate::backoff::Jitter;
 use crate::breaker::Breakers;
 use crate::clock::Clock;
-use crate::decide::{self, Action, Event, Standing};
-use crate::driver::Received;
-use crate::events::{self, Meters, Outcome};
+use crate::decide::{self, Action, Event};
+use crate::events::{self, Meters};
 use crate::fetch::permits::Permits;
 use crate::fetch::{Batch, Taken};
-use crate::lease::{Cause, Held};
-use crate::settle::{Settled, Settler};
+use crate::group::Groups;
+use crate::lease::Cause;
+use crate::settle::Settler;
 use crate::trace::TRACEPARENT;
 use crate::worker::{Attempt, Error, ErrorClass, Failure, Worker};
 use decode::{Decoded, Undecodable, Why};
+use fate::{Case, Fate};
 use handle::{Answer, handle};
-use reject::{DeadLetters, Rejection, first_seen};
+use reject::{DeadLetters, first_seen};
 
 /// From this many receives without a recorded outcome on, releases and snoozes are recorded too, so
 /// that they are not taken for crashes; below it they cost no write.
@@ -53,32 +56,29 @@ pub(crate) struct Core<W: Worker> {
     pub(crate) meters: Arc<Meters>,
     /// How long the queue keeps a message, in seconds.
     pub(crate) retention_secs: Arc<AtomicU64>,
+    /// The FIFO groups in hand.
+    pub(crate) groups: Groups,
+    /// One message at a time runs alone.
     pub(crate) alone: tokio::sync::Mutex<()>,
     pub(crate) drain: CancellationToken,
     pub(crate) polls_over: CancellationToken,
 }
 
 /// What decoding a message came to.
-type Reading<M> = Result<Decoded<M>, Undecodable>;
-
-/// A message in hand with what is known of it.
-struct Case<'a> {
-    received: &'a Received,
-    held: &'a Held,
-    header: Option<Header>,
-    history: History,
-    schedule: Schedule,
-}
+pub(crate) type Reading<M> = Result<Decoded<M>, Undecodable>;
 
 impl<W: Worker> Core<W> {
-    /// Carries a batch to its end, each message for itself.
+    /// Carries a batch to its end: each message for itself, on FIFO each group for itself.
     pub(crate) async fn process(self: Arc<Self>, batch: Batch) {
         if self.drain.is_cancelled() {
             let releases = FuturesUnordered::new();
-            for taken in &batch {
+            for taken in batch {
                 releases.push(self.release_unstarted(taken));
             }
             return releases.for_each(|()| std::future::ready(())).await;
+        }
+        if W::Message::QUEUE.kind == QueueKind::Fifo {
+            return self.process_groups(batch).await;
         }
         let (mut first, mut again) = (Vec::new(), Vec::new());
         for taken in batch {
@@ -101,16 +101,7 @@ impl<W: Worker> Core<W> {
         if again.is_empty() {
             return;
         }
-        let ids: Vec<String> = again
-            .iter()
-            .map(|(taken, decoded)| {
-                let header = match decoded {
-                    Ok(decoded) => Some(&decoded.header),
-                    Err(undecodable) => undecodable.header.as_deref(),
-                };
-                identity(header, &taken.received)
-            })
-            .collect();
+        let ids: Vec<String> = again.iter().map(|(taken, read)| key(taken, read)).collect();
         let loaded = self.recorder.load(&ids).await;
         let mut runs = FuturesUnordered::new();
         match loaded {
@@ -124,7 +115,7 @@ impl<W: Worker> Core<W> {
                 // Without its past a message cannot be judged.
                 self.breakers.failed(&error.to_string());
                 let runs = FuturesUnordered::new();
-                for (taken, _) in &again {
+                for (taken, _) in again {
                     events::RecordFailed { message: &taken.received.message_id, error: &error }
                         .emit(&self.meters);
                     runs.push(self.postpone(taken));
@@ -134,31 +125,42 @@ impl<W: Worker> Core<W> {
         }
     }
 
-    async fn postpone(&self, taken: &Taken) {
-        let case = Case::of(taken, None, History::default(), Schedule::STANDARD);
-        let outcome = self.apply(&case, Event::SinkDown, "attempt store").await;
-        self.meters.ended(outcome);
+    async fn postpone(&self, taken: Taken) {
+        let case = Case::of(&taken, None, History::default(), Schedule::STANDARD);
+        let fate = self.apply(&case, Event::SinkDown, "attempt store").await;
+        self.end(taken, fate).await;
     }
 
-    async fn release_unstarted(&self, taken: &Taken) {
+    async fn release_unstarted(&self, taken: Taken) {
         let header = decode::decode::<W::Message>(&taken.received).ok().map(|known| known.header);
-        let mut case = Case::of(taken, header, History::default(), Schedule::STANDARD);
+        let mut case = Case::of(&taken, header, History::default(), Schedule::STANDARD);
         self.note(&mut case, errors::RELEASED, "received while draining").await;
-        let outcome = self.apply(&case, Event::Drained, "").await;
-        self.meters.ended(outcome);
+        let fate = self.apply(&case, Event::Drained, "").await;
+        self.end(taken, fate).await;
     }
 
     async fn carry(&self, taken: Taken, decoded: Reading<W::Message>, history: History) {
-        let outcome = match decoded {
+        let fate = self.work(&taken, decoded, history).await;
+        self.end(taken, fate).await;
+    }
+
+    /// Judges a message, hands it to the handler where that is the judgement, and tells its fate.
+    pub(crate) async fn work(
+        &self,
+        taken: &Taken,
+        decoded: Reading<W::Message>,
+        history: History,
+    ) -> Fate {
+        match decoded {
             Ok(decoded) => {
                 let schedule = decoded.message.schedule();
                 let header = decoded.header.clone();
-                let case = Case::of(&taken, Some(header), history, schedule);
+                let case = Case::of(taken, Some(header), history, schedule);
                 self.arrive(case, decoded).await
             }
             Err(Undecodable { header, why, reason }) => {
                 let header = header.map(|header| *header);
-                let case = Case::of(&taken, header, history, Schedule::STANDARD);
+                let case = Case::of(taken, header, history, Schedule::STANDARD);
                 let event = match why {
                     _ if self.settler.processed(&taken.received.message_id) => Event::Arrived,
                     Why::Unknown => Event::Unknown,
@@ -166,13 +168,10 @@ impl<W: Worker> Core<W> {
                 };
                 self.apply(&case, event, &reason).await
             }
-        };
-        self.meters.ended(outcome);
-        // Room and lease go with `taken`, after the settle.
-        drop(taken);
+        }
     }
 
-    async fn arrive(&self, mut case: Case<'_>, decoded: Decoded<W::Message>) -> Outcome {
+    async fn arrive(&self, mut case: Case<'_>, decoded: Decoded<W::Message>) -> Fate {
         let standing = self.standing(&case);
         match decide::decide(Event::Arrived, &standing, &case.schedule) {
             Action::Run => self.run(&mut case, decoded).await,
@@ -185,7 +184,7 @@ impl<W: Worker> Core<W> {
         }
     }
 
-    async fn run(&self, case: &mut Case<'_>, decoded: Decoded<W::Message>) -> Outcome {
+    async fn run(&self, case: &mut Case<'_>, decoded: Decoded<W::Message>) -> Fate {
         let attempt = Attempt {
             failures: case.history.failures,
             receives: case.received.receives,
@@ -198,7 +197,7 @@ impl<W: Worker> Core<W> {
 
     /// Runs a message while nothing else is polled or handled: if it kills the process, it was this
     /// one.
-    async fn run_alone(&self, case: &mut Case<'_>, decoded: Decoded<W::Message>) -> Outcome {
+    async fn run_alone(&self, case: &mut Case<'_>, decoded: Decoded<W::Message>) -> Fate {
         let Ok(_turn) = self.alone.try_lock() else {
             return self.apply(case, Event::Snoozed(ALONE_LATER), "another one runs alone").await;
         };
@@ -224,7 +223,7 @@ impl<W: Worker> Core<W> {
 
     /// Turns the handler's answer into an event of the table, and records a failure before anything
     /// is given back.
-    async fn conclude(&self, case: &mut Case<'_>, answer: Answer) -> Outcome {
+    async fn conclude(&self, case: &mut Case<'_>, answer: Answer) -> Fate {
         let (error, at_least) = match answer {
             Answer::Done(parts) => {
                 self.breakers.succeeded();
@@ -277,128 +276,13 @@ impl<W: Worker> Core<W> {
         let event = Event::Failed { class: error.class, at_least };
         self.apply(case, event, &error.message).await
     }
-
-    /// Records a failure; tells whether the store has it.
-    async fn record(&self, case: &mut Case<'_>, error: &Error, counts: bool) -> bool {
-        let failure = RecordedFailure {
-            at: self.clock.now(),
-            code: error.code.code.to_owned(),
-            error: error.message.clone(),
-            worker: self.label.clone(),
-            counts,
-            receives: case.received.receives,
-        };
-        let message = case.identity();
-        let recorded = self.recorder.record(&message, failure.clone(), &case.history).await;
-        case.history = recorded.history;
-        events::AttemptFailed {
-            message: &message,
-            failure: &failure,
-            failures: case.history.failures,
-        }
-        .emit(&self.meters);
-        recorded.stored
-    }
-
-    /// Records that a message was given back on purpose, where that might be taken for a crash.
-    async fn note(&self, case: &mut Case<'_>, code: ErrorCode, why: &str) {
-        let ran_alone = case.history.attempts.last().is_some_and(marks_alone);
-        if ran_alone || self.standing(case).unaccounted >= NOTE_FROM {
-            self.record(case, &Error::infrastructure(code, why), false).await;
-        }
-    }
-
-    /// Asks the table and carries out its answer.
-    async fn apply(&self, case: &Case<'_>, event: Event, reason: &str) -> Outcome {
-        let standing = self.standing(case);
-        let (delay, outcome) = match decide::decide(event, &standing, &case.schedule) {
-            Action::Settle => return self.settle(case, Outcome::Settled).await,
-            Action::Drop => return self.settle(case, Outcome::Dropped).await,
-            Action::Leave => return Outcome::Lost,
-            Action::Reject(code) => match self.reject(case, code, reason).await {
-                Ok(()) => return self.settle(case, Outcome::DeadLettered).await,
-                Err(()) => (self.delay_after_rejection(case, &standing), Outcome::Retried),
-            },
-            Action::Retry { interval, at_least } => {
-                (self.jitter.delay(interval, at_least), Outcome::Retried)
-            }
-            Action::Snooze(delay) if event == Event::Drained => {
-                case.held.wait_for(&self.polls_over).await;
-                (delay, Outcome::Released)
-            }
-            Action::Snooze(delay) => (delay, Outcome::Snoozed),
-            // Only an arrival is answered with these, and `arrive` has taken them.
-            Action::Run | Action::RunAlone => (ALONE_LATER, Outcome::Snoozed),
-        };
-        match self.settler.give_back(case.held, delay).await {
-            Settled::Confirmed => outcome,
-            Settled::Unconfirmed => Outcome::Lost,
-        }
-    }
-
-    fn delay_after_rejection(&self, case: &Case<'_>, standing: &Standing) -> Duration {
-        match decide::decide(Event::NotDeadLettered, standing, &case.schedule) {
-            Action::Retry { interval, at_least } => self.jitter.delay(interval, at_least),
-            _ => ALONE_LATER,
-        }
-    }
-
-    async fn reject(&self, case: &Case<'_>, code: ErrorCode, reason: &str) -> Result<(), ()> {
-        let reason = if reason.is_empty() { code.title } else { reason };
-        let rejection = Rejection {
-            received: case.received,
-            body: &decode::resendable::<W::Message>(case.received),
-            header: case.header.as_ref(),
-            code,
-            reason,
-            history: &case.history,
-        };
-        self.dead_letters.send(&rejection).await.map_err(|_| ())
-    }
-
-    /// Deletes a message whose work is done, and what was recorded of it.
-    async fn settle(&self, case: &Case<'_>, outcome: Outcome) -> Outcome {
-        if !case.history.attempts.is_empty() {
-            self.recorder.forget(&case.identity()).await;
-        }
-        // Unconfirmed or not, the work is done; the settler remembers it for a redelivery.
-        self.settler.delete(case.held).await;
-        outcome
-    }
-
-    fn standing(&self, case: &Case<'_>) -> Standing {
-        let receives = case.received.receives;
-        let last = case.history.attempts.last().filter(|last| last.receives <= receives);
-        let since = receives - last.map_or(0, |last| last.receives);
-        let age = self.clock.now().timestamp_millis().saturating_sub(case.received.sent_at_ms);
-        Standing {
-            failures: case.history.failures,
-            receives,
-            unaccounted: since,
-            ran_alone: since > 0 && last.is_some_and(marks_alone),
-            processed: self.settler.processed(&case.received.message_id),
-            age: Duration::from_millis(u64::try_from(age).unwrap_or(0)),
-            retention: Duration::from_secs(self.retention_secs.load(Ordering::Relaxed)),
-        }
-    }
 }
 
-/// Whether a record says that the message was about to run alone.
-fn marks_alone(record: &RecordedFailure) -> bool {
-    !record.counts && record.code == errors::CRASH_LOOP.code
-}
-
-/// What a message's past is kept under: our envelope id, or the broker's id without an envelope.
-fn identity(header: Option<&Header>, received: &Received) -> String {
-    header.map_or_else(|| received.message_id.clone(), |header| header.id.to_string())
-}
-
-impl<'a> Case<'a> {
-    fn of(taken: &'a Taken, header: Option<Header>, history: History, schedule: Schedule) -> Self {
-        Self { received: &taken.received, held: &taken.held, header, history, schedule }
-    }
-
-    fn identity(&self) -> String {
-        identity(self.header.as_ref(), self.received)
-    }
+/// What is asked for a message's past.
+pub(crate) fn key<M>(taken: &Taken, reading: &Reading<M>) -> String {
+    let header = match reading {
+        Ok(decoded) => Some(&decoded.header),
+        Err(undecodable) => undecodable.header.as_deref(),
+    };
+    fate::identity(header, &taken.received)
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use contracts::Message;
+use contracts::catalogue::QueueKind;
+use contracts::{Message, QueueSpec};
 use futures_util::FutureExt;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -30,6 +31,7 @@ use crate::events::{self, Meters};
 use crate::fetch::gate::Gate;
 use crate::fetch::permits::Permits;
 use crate::fetch::{Dispatch, Fetcher};
+use crate::group::Groups;
 use crate::lease::Leases;
 use crate::lease::keeper::Keeper;
 use crate::send::Sender;
@@ -215,7 +217,7 @@ struct Shared {
 
 impl Shared {
     fn core<W: Worker>(&self, worker: Arc<W>, ports: &Ports) -> Core<W> {
-        let queue = <W::Message as Message>::QUEUE.name;
+        let QueueSpec { name: queue, kind, .. } = *<W::Message as Message>::QUEUE;
         let label = format!("{} {}", W::NAME, env!("CARGO_PKG_VERSION"));
         let attempts = Arc::clone(&ports.attempts);
         Core {
@@ -229,6 +231,7 @@ impl Shared {
             dead_letters: DeadLetters {
                 sender: self.dead_letters.clone(),
                 queue,
+                fifo: kind == QueueKind::Fifo,
                 worker: label,
                 clock: Arc::clone(&ports.clock),
                 meters: Arc::clone(&self.meters),
@@ -236,6 +239,7 @@ impl Shared {
             jitter: Arc::clone(&self.jitter),
             meters: Arc::clone(&self.meters),
             retention_secs: Arc::clone(&self.retention_secs),
+            groups: Groups::default(),
             alone: tokio::sync::Mutex::new(()),
             drain: self.drain.clone(),
             polls_over: self.polls_over.clone(),

@@ -43,6 +43,8 @@ pub(crate) struct Lease {
     current: Mutex<Current>,
     /// The handler has ended: the lease is not extended any more.
     settling: AtomicBool,
+    /// It has been given back: a newer receipt is not lent to it any more.
+    returned: AtomicBool,
     /// An extension is on its way.
     extending: AtomicBool,
     /// The first cause of cancellation, as its position in [`Cause::ALL`] plus one.
@@ -70,6 +72,7 @@ impl Lease {
                 ends: received_at + lease,
             }),
             settling: AtomicBool::new(false),
+            returned: AtomicBool::new(false),
             extending: AtomicBool::new(false),
             cause: AtomicU8::new(0),
             progress: AtomicU64::new(0),
@@ -97,6 +100,11 @@ impl Lease {
 
     pub(crate) fn ends(&self) -> Instant {
         self.current().ends
+    }
+
+    /// Whether it has run out, noticed or not.
+    pub(crate) fn ended(&self) -> bool {
+        self.ends() <= Instant::now()
     }
 
     pub(crate) fn received_at(&self) -> Instant {
@@ -134,6 +142,11 @@ impl Lease {
             self.cause.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok();
         self.cancelled.cancel();
         first
+    }
+
+    /// Somebody here still has a use for a newer receipt of the message.
+    fn in_use(&self) -> bool {
+        !self.cancelled.is_cancelled() && !self.returned.load(Ordering::Acquire)
     }
 
     fn running(&self) -> bool {
@@ -185,7 +198,7 @@ impl Leases {
         let held = batch
             .iter()
             .map(|received| match table.entry(received.message_id.clone()) {
-                Entry::Occupied(entry) if !entry.get().cancelled.is_cancelled() => {
+                Entry::Occupied(entry) if entry.get().in_use() => {
                     *entry.get().current() = Current {
                         receipt: received.receipt.clone(),
                         ends: received_at + self.lease,
@@ -237,6 +250,16 @@ impl Held {
         self.lease.settling.store(true, Ordering::Release);
     }
 
+    /// Ends our interest in a message that was given back by `receipt`. `false` when it has come
+    /// again meanwhile and lent its receipt: then that one is to be given back.
+    pub(crate) fn let_go(&self, receipt: &str) -> bool {
+        // Receipts are lent under the same lock.
+        let _table = self.leases.table();
+        let gone = self.lease.receipt() == receipt;
+        self.lease.returned.store(gone, Ordering::Release);
+        gone
+    }
+
     /// Ends the extensions and waits for one that is on its way, so that it cannot overwrite the
     /// delay that a settle is about to set.
     pub(crate) async fn stop_extending(&self) {
@@ -281,5 +304,18 @@ mod tests {
         assert_eq!(leases.len(), 1, "the newer one is kept");
         drop(second);
         assert_eq!(leases.len(), 0);
+    }
+
+    #[test]
+    fn what_was_given_back_may_come_again_at_once_and_is_taken_anew() {
+        let leases = Arc::new(Leases::new(Duration::from_secs(30)));
+        let take = |receipt| leases.take(&[received("m", receipt)], Instant::now()).remove(0);
+        let first = take("r1").expect("taken in hand");
+        assert!(take("r2").is_none() && !first.let_go("r1"), "it came before we knew");
+        assert!(first.let_go("r2"));
+        let second = take("r3").expect("nobody else here would settle it");
+        assert_eq!((first.lease().receipt(), second.lease().receipt()), ("r2".into(), "r3".into()));
+        drop(first);
+        assert_eq!(leases.len(), 1);
     }
 }

@@ -16,6 +16,7 @@ pub mod effects;
 pub mod engine;
 pub mod events;
 mod fetch;
+mod group;
 mod lease;
 pub mod send;
 mod settle;

@@ -6,6 +6,7 @@ mod processed;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::backoff::Jitter;
@@ -15,7 +16,7 @@ use crate::driver::{
     BATCH_ENTRIES_MAX, Driver, DriverError, EntryError, EntryResults, within_limit,
 };
 use crate::events::{self, Meters};
-use crate::lease::Held;
+use crate::lease::{Held, Lease};
 use processed::Processed;
 
 /// Settle calls at the same time.
@@ -23,6 +24,8 @@ const CALLS_MAX: usize = 16;
 /// Pause before a failed entry is tried again; doubles up to [`PAUSE_MAX`], with jitter.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// What an entry of a give-back weighs; nothing is bounded by it, since permits bound the entries.
+const RECEIPT_BYTES: usize = 1;
 
 type Deletes = Coalescer<(), String, Result<(), EntryError>>;
 type GiveBacks = Coalescer<(), (String, Duration), Result<(), EntryError>>;
@@ -120,27 +123,65 @@ impl Settler {
 
     /// Makes a message visible again after `delay`, whole seconds; zero means now.
     pub(crate) async fn give_back(&self, held: &Held, delay: Duration) -> Settled {
-        held.stop_extending().await;
+        let [settled] = self.give_back_all([held], delay).await[..] else {
+            return Settled::Unconfirmed;
+        };
+        settled
+    }
+
+    /// Makes messages visible again after the same delay, at first all in one batch; one outcome
+    /// each, in their order.
+    pub(crate) async fn give_back_all(
+        &self,
+        messages: impl IntoIterator<Item = &Held>,
+        delay: Duration,
+    ) -> Vec<Settled> {
+        let messages: Vec<&Held> = messages.into_iter().collect();
+        join_all(messages.iter().map(|held| held.stop_extending())).await;
+        let entries: Vec<_> =
+            messages.iter().map(|held| (entry(held.lease(), delay), RECEIPT_BYTES)).collect();
+        let receipts: Vec<String> =
+            entries.iter().map(|((receipt, _), _)| receipt.clone()).collect();
+        let answers = match self.give_backs.call_many((), entries).await {
+            Ok(answers) => answers,
+            Err(full) => vec![Err(EntryError::Transient(full.to_string())); messages.len()],
+        };
+        let each = messages.iter().zip(receipts).zip(answers);
+        join_all(each.map(|((held, receipt), answer)| async move {
+            match answer {
+                Ok(()) if held.let_go(&receipt) => Settled::Confirmed,
+                Ok(()) => self.give_back_again(held, delay, receipt, came_back()).await,
+                Err(error) => self.give_back_again(held, delay, receipt, error).await,
+            }
+        }))
+        .await
+    }
+
+    /// Goes on after a try with `receipt` has failed, until the lease ends.
+    async fn give_back_again(
+        &self,
+        held: &Held,
+        delay: Duration,
+        mut receipt: String,
+        mut error: EntryError,
+    ) -> Settled {
         let lease = held.lease();
         let mut pause = PAUSE;
         loop {
-            let held_for = Duration::from_secs(lease.received_at().elapsed().as_secs() + 1);
-            let delay = delay.min(LEASE_CEILING.saturating_sub(held_for));
-            let receipt = lease.receipt();
-            let entry = (receipt.clone(), delay);
-            let error = match self.give_backs.call((), entry, receipt.len()).await {
-                // It came back to us meanwhile: that receipt is the one that hides it now.
-                Ok(Ok(())) if lease.receipt() != receipt => continue,
-                Ok(Ok(())) => return Settled::Confirmed,
-                Ok(Err(error)) => error,
-                Err(full) => EntryError::Transient(full.to_string()),
-            };
             let again = matches!(error, EntryError::Transient(_)) || lease.receipt() != receipt;
             if !again || !self.wait(&mut pause, lease.ends()).await {
                 events::Unsettled { message: lease.message_id(), call: "give back", error: &error }
                     .emit(&self.meters);
                 return Settled::Unconfirmed;
             }
+            let entry = entry(lease, delay);
+            receipt.clone_from(&entry.0);
+            error = match self.give_backs.call((), entry, RECEIPT_BYTES).await {
+                Ok(Ok(())) if held.let_go(&receipt) => return Settled::Confirmed,
+                Ok(Ok(())) => came_back(),
+                Ok(Err(error)) => error,
+                Err(full) => EntryError::Transient(full.to_string()),
+            };
         }
     }
 
@@ -159,6 +200,17 @@ impl Settler {
     pub(crate) async fn close(&self) {
         tokio::join!(self.deletes.close(), self.give_backs.close());
     }
+}
+
+/// It was given back and came to us again at once: the receipt of that is the one that hides it now.
+fn came_back() -> EntryError {
+    EntryError::Transient("it came back meanwhile".into())
+}
+
+/// A give-back: the newest receipt, and the delay as far as the broker's ceiling allows.
+fn entry(lease: &Lease, delay: Duration) -> (String, Duration) {
+    let held_for = Duration::from_secs(lease.received_at().elapsed().as_secs() + 1);
+    (lease.receipt(), delay.min(LEASE_CEILING.saturating_sub(held_for)))
 }
 
 /// One result per entry, also when the whole call failed or the answer is too short.

@@ -27,7 +27,7 @@ pub struct Totals {
     pub settled: u64,
     /// Given back to be tried again.
     pub retried: u64,
-    /// Given back without a failure: snoozed or released.
+    /// Given back without a failure: snoozed, released, or held behind another of its FIFO group.
     pub snoozed: u64,
     /// Sent to the dead-letter queue, parts included.
     pub dead_lettered: u64,

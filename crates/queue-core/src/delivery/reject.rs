@@ -35,6 +35,8 @@ const ATTRIBUTES_MAX: usize = 10;
 pub(crate) struct DeadLetters {
     pub(crate) sender: Sender,
     pub(crate) queue: &'static str,
+    /// The dead-letter queue of a FIFO queue is one, and wants a deduplication id.
+    pub(crate) fifo: bool,
     pub(crate) worker: String,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) meters: Arc<Meters>,
@@ -138,11 +140,11 @@ impl DeadLetters {
         let wrapped = Outgoing {
             body: json,
             attributes: vec![(CODE_ATTRIBUTE.to_owned(), code.code.to_owned())],
-            group,
             ..Outgoing::default()
         };
-        let outgoing =
-            if wrapped.size() <= SEND_BYTES_MAX { wrapped } else { raw(&letter, wrapped.group) };
+        let outgoing = if wrapped.size() <= SEND_BYTES_MAX { wrapped } else { raw(&letter) };
+        let deduplication = self.fifo.then(|| deduplication(&letter.message_id, part));
+        let outgoing = Outgoing { group, deduplication, ..outgoing };
         match self.sender.send(outgoing).await {
             Ok(()) => {
                 events::DeadLettered {
@@ -164,8 +166,17 @@ impl DeadLetters {
     }
 }
 
+/// The same letter sent again within the broker's window, after a lost answer or a crash between
+/// letter and delete, is one letter.
+fn deduplication(message_id: &str, part: Option<usize>) -> String {
+    match part {
+        Some(part) => format!("letter-{message_id}-{part}"),
+        None => format!("letter-{message_id}"),
+    }
+}
+
 /// The original as it was, its reason in the attributes, as far as they and the limit allow.
-fn raw(letter: &DeadLetter, group: Option<String>) -> Outgoing {
+fn raw(letter: &DeadLetter) -> Outgoing {
     let mut attributes = vec![
         (CODE_ATTRIBUTE.to_owned(), letter.code.clone()),
         (FINGERPRINT_ATTRIBUTE.to_owned(), letter.fingerprint.clone()),
@@ -183,8 +194,7 @@ fn raw(letter: &DeadLetter, group: Option<String>) -> Outgoing {
     }
     let taken = attributes.len();
     attributes.extend(letter.attributes.iter().take(ATTRIBUTES_MAX - taken).cloned());
-    let mut outgoing =
-        Outgoing { body: letter.body.clone(), attributes, group, ..Outgoing::default() };
+    let mut outgoing = Outgoing { body: letter.body.clone(), attributes, ..Outgoing::default() };
     // The original fitted with its own attributes; ours give way before it does.
     while outgoing.size() > SEND_BYTES_MAX && outgoing.attributes.pop().is_some() {}
     outgoing

@@ -43,6 +43,8 @@ pub enum Outcome {
     Snoozed,
     /// Given back by a drain or since a sink is down.
     Released,
+    /// Given back unstarted, behind a message of its FIFO group.
+    Held,
     /// In the dead-letter queue.
     DeadLettered,
     /// Done before, deleted without work.
@@ -52,11 +54,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [(Self, &'static str); 7] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Settled, "settled"),
         (Self::Retried, "retried"),
         (Self::Snoozed, "snoozed"),
         (Self::Released, "released"),
+        (Self::Held, "held"),
         (Self::DeadLettered, "dead_lettered"),
         (Self::Dropped, "dropped"),
         (Self::Lost, "lost"),
@@ -160,7 +163,7 @@ impl Meters {
         let figure = match outcome {
             Outcome::Settled => &self.status.settled,
             Outcome::Retried => &self.status.retried,
-            Outcome::Snoozed | Outcome::Released => &self.status.snoozed,
+            Outcome::Snoozed | Outcome::Released | Outcome::Held => &self.status.snoozed,
             Outcome::Dropped => &self.status.dropped,
             // Counted where they happen: a part is a dead letter, too, and a lease may be lost by a
             // message that is settled all the same.

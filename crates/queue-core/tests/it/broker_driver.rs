@@ -58,6 +58,7 @@ pub(crate) enum Fault {
     Entry(usize, EntryError),
     /// The messages received are visible again at once: others, or we, get them a second time.
     Duplicate,
+    Slow(Duration),
     /// Never answers.
     Hang,
     Panic,
@@ -71,6 +72,10 @@ pub(crate) struct BrokerQueue {
     arn: QueueArn,
     script: Mutex<Script>,
     calls: Mutex<Vec<Call>>,
+    /// Receipts handed out, with their bodies.
+    handed_out: Mutex<Vec<(String, String)>>,
+    /// Bodies whose next extension says that the lease is lost.
+    losing: Mutex<Vec<String>>,
 }
 
 impl std::fmt::Debug for BrokerQueue {
@@ -117,6 +122,9 @@ impl World {
             ("MessageRetentionPeriod".to_owned(), retention.as_secs().to_string()),
             ("VisibilityTimeout".to_owned(), "30".to_owned()),
         ]);
+        if name.strip_suffix(".fifo").is_some() {
+            attributes.insert("FifoQueue".to_owned(), "true".to_owned());
+        }
         if let Some((dlq, receives)) = redrive {
             let policy = serde_json::json!({
                 "deadLetterTargetArn": dlq.arn.as_str(), "maxReceiveCount": receives });
@@ -135,6 +143,8 @@ impl World {
             arn,
             script: Mutex::new(Box::new(|_| Fault::None)),
             calls: Mutex::default(),
+            handed_out: Mutex::default(),
+            losing: Mutex::default(),
         })
     }
 }
@@ -149,6 +159,20 @@ impl BrokerQueue {
     /// From now on, what happens to each call.
     pub(crate) fn script(&self, script: impl FnMut(&Call) -> Fault + Send + 'static) {
         *self.script.lock().unwrap() = Box::new(script);
+    }
+
+    /// The next extension of the message with that body says that its lease is lost.
+    pub(crate) fn lose(&self, body: &str) {
+        self.losing.lock().unwrap().push(body.to_owned());
+    }
+
+    /// Whether a receipt's lease is to be lost now.
+    fn loses(&self, receipt: &str) -> bool {
+        let handed_out = self.handed_out.lock().unwrap();
+        let body = handed_out.iter().find(|(other, _)| other == receipt).map(|(_, body)| body);
+        let mut losing = self.losing.lock().unwrap();
+        let at = losing.iter().position(|other| Some(other) == body);
+        at.map(|at| losing.remove(at)).is_some()
     }
 
     pub(crate) fn calls(&self, kind: Kind) -> Vec<Call> {
@@ -174,6 +198,14 @@ impl BrokerQueue {
     /// Sends past the script.
     pub(crate) fn put(&self, body: &str) {
         let draft = Draft::text(body);
+        let queue = Some(self.arn.clone());
+        self.world.call(Request::SendMessage { queue, draft: Box::new(draft) }).unwrap();
+    }
+
+    /// Sends to a FIFO queue past the script.
+    pub(crate) fn put_in(&self, group: &str, deduplication: &str, body: &str) {
+        let (group, deduplication) = (Some(group.to_owned()), Some(deduplication.to_owned()));
+        let draft = Draft { group, deduplication, ..Draft::text(body) };
         let queue = Some(self.arn.clone());
         self.world.call(Request::SendMessage { queue, draft: Box::new(draft) }).unwrap();
     }
@@ -224,6 +256,10 @@ impl BrokerQueue {
         let fault = (self.script.lock().unwrap())(&call);
         self.calls.lock().unwrap().push(call);
         match fault {
+            Fault::Slow(delay) => {
+                tokio::time::sleep(delay).await;
+                Fault::None
+            }
             Fault::Hang => std::future::pending().await,
             Fault::Panic => panic!("the driver panics"),
             fault => fault,
@@ -285,6 +321,8 @@ impl Driver for BrokerQueue {
             let changed = self.world.changed.notified();
             let messages = self.take(i64::try_from(request.max).unwrap(), request.lease);
             if !messages.is_empty() || Instant::now() >= deadline {
+                let receipts = messages.iter().map(|m| (m.receipt.clone(), m.body.clone()));
+                self.handed_out.lock().unwrap().extend(receipts);
                 if let Fault::Duplicate = fault {
                     for message in &messages {
                         self.expose(&message.receipt);
@@ -323,7 +361,10 @@ impl Driver for BrokerQueue {
     async fn extend(&self, entries: &[(String, Duration)]) -> Result<EntryResults, DriverError> {
         assert!(entries.iter().all(|(_, lease)| lease.subsec_nanos() == 0), "whole seconds");
         let seconds = entries.iter().map(|(_, lease)| lease.as_secs()).collect();
-        let fault = self.fault(Kind::Extend, entries.len(), seconds).await;
+        let fault = match entries.iter().position(|(receipt, _)| self.loses(receipt)) {
+            Some(at) => Fault::Entry(at, EntryError::LeaseLost("taken by somebody else".into())),
+            None => self.fault(Kind::Extend, entries.len(), seconds).await,
+        };
         let change = |at: usize| VisibilityChange {
             receipt: Some(entries[at].0.clone()),
             seconds: Some(i64::try_from(entries[at].1.as_secs()).unwrap()),

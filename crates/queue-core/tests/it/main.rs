@@ -11,6 +11,7 @@ mod dead_letters;
 mod drain;
 mod effects;
 mod fetching;
+mod fifo;
 mod leases;
 mod retries;
 mod sending;

@@ -24,6 +24,7 @@ pub(crate) fn draft(outgoing: &Outgoing) -> Draft {
     Draft {
         attributes: attributes.collect(),
         group: outgoing.group.clone(),
+        deduplication: outgoing.deduplication.clone(),
         ..Draft::text(outgoing.body.clone())
     }
     .hashed()

@@ -1,0 +1,4 @@
+//! Duty 5: order inside a group, groups beside each other, and what a failure does to a group.
+
+mod chains;
+mod rig;
