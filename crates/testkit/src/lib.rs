@@ -10,6 +10,7 @@ pub mod collector;
 pub mod database;
 pub mod eventually;
 pub mod http_double;
+pub mod in_process;
 pub mod port;
 pub mod proxy;
 pub mod queue_double;

@@ -12,6 +12,8 @@ use sqs_emulator::{Caller, Hub, Request, Server};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::in_process::InProcessQueue;
+
 /// The region of every test.
 const REGION: &str = "eu-central-1";
 /// The emulator does not check who calls.
@@ -74,10 +76,9 @@ impl TestSqs {
             attributes.insert("FifoQueue".to_owned(), "true".to_owned());
         }
         let name = name.to_owned();
-        let caller = Caller { region: REGION.into(), ..Caller::default() };
         let request =
             Request::CreateQueue { name: Some(name.clone()), attributes, tags: BTreeMap::new() };
-        self.hub.call(&caller, request).await.expect("a queue");
+        self.hub.call(&caller(), request).await.expect("a queue");
         self.sqs.queue(&name, &self.url(&name))
     }
 
@@ -91,10 +92,19 @@ impl TestSqs {
         self.sqs.queue(name, &self.url(name))
     }
 
+    /// A driver for one queue that calls the broker without HTTP.
+    pub fn in_process(&self, name: &str) -> Arc<dyn Driver> {
+        Arc::new(InProcessQueue::new(self.hub.clone(), caller(), name))
+    }
+
     /// The broker behind it, for looks without HTTP.
     pub fn hub(&self) -> &Hub {
         &self.hub
     }
+}
+
+fn caller() -> Caller {
+    Caller { region: REGION.into(), ..Caller::default() }
 }
 
 fn options(endpoint: &str) -> AwsConfig {

@@ -55,21 +55,6 @@ pub(crate) async fn queues_are_listed_by_prefix(backend: Backend) {
     assert_eq!(left.await, [made.dlq_url]);
 }
 
-pub(crate) async fn depth_counts_visible_in_flight_and_delayed(backend: Backend) {
-    let queue = backend.standard().await;
-    send(&queue, &["a", "b"].map(message)).await;
-    let held = receive_all(&queue, 60, 2).await;
-    let back = (held[0].receipt.clone(), Duration::ZERO);
-    queue.extend(&[back]).await.unwrap();
-    let delayed = Outgoing { delay: Some(Duration::from_secs(600)), ..message("later") };
-    send(&queue, &[delayed]).await;
-    eventually(LIMIT, "one of each", async || {
-        let depth = queue.attributes().await.unwrap().depth;
-        ((depth.visible, depth.in_flight, depth.delayed) == (1, 1, 1)).then_some(())
-    })
-    .await;
-}
-
 pub(crate) async fn a_peek_gives_everything_back(backend: Backend) {
     let queue = backend.standard().await;
     let messages: Vec<Outgoing> = (0..10).map(|n| message(&n.to_string())).collect();
@@ -138,16 +123,6 @@ pub(crate) async fn a_purge_empties_the_queue(backend: Backend) {
         (queue.attributes().await.unwrap().depth.visible == 0).then_some(())
     })
     .await;
-}
-
-pub(crate) async fn the_net_under_a_crash_loop_is_the_dead_letter_queue(backend: Backend) {
-    let spec = spec("net", QueueKind::Standard);
-    let made = backend.create(spec).await;
-    let queue = backend.sqs.queue(spec.name, &made.url);
-    let dlq = backend.sqs.queue(spec.dlq, &made.dlq_url);
-    send(&queue, &[message("poison")]).await;
-    exhaust(&queue, spec.receives_max).await;
-    assert_eq!(bodies(&receive_waiting(&dlq, 60, 10).await), ["poison"]);
 }
 
 /// Receives and gives back until nothing comes any more.

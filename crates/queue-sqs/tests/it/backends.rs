@@ -13,7 +13,29 @@ use queue_sqs::{AwsConfig, Deployment, QueueInfo, Sqs};
 /// A broker to test, and what keeps it running.
 pub(crate) struct Backend {
     pub(crate) sqs: Sqs,
-    _running: Box<dyn std::any::Any + Send>,
+    config: AwsConfig,
+    way: Way,
+    _running: Box<dyn std::any::Any + Send + Sync>,
+}
+
+/// How messages are moved; queues are made over HTTP in any case.
+enum Way {
+    Http,
+    InProcess(testkit::TestSqs),
+}
+
+/// A queue with its dead-letter queue.
+pub(crate) struct Pair {
+    pub(crate) queue: Arc<dyn Driver>,
+    pub(crate) dlq: Arc<dyn Driver>,
+    pub(crate) spec: &'static QueueSpec,
+}
+
+/// Our emulator's broker in this process.
+pub(crate) async fn in_process() -> Backend {
+    let server = testkit::TestSqs::start().await;
+    let config = server.options();
+    Backend::new(config, Way::InProcess(server), Box::new(())).await
 }
 
 /// Options for an endpoint that does not check who we are.
@@ -32,8 +54,7 @@ pub(crate) fn options(endpoint: &str) -> AwsConfig {
 /// Our emulator in this process, over HTTP.
 pub(crate) async fn emulator() -> Backend {
     let server = testkit::TestSqs::start().await;
-    let sqs = Sqs::connect(&server.options()).await.unwrap();
-    Backend { sqs, _running: Box::new(server) }
+    Backend::new(server.options(), Way::Http, Box::new(server)).await
 }
 
 /// LocalStack; `None` has said why.
@@ -43,8 +64,7 @@ pub(crate) async fn localstack() -> Option<Backend> {
         aws_access_key_id: Some(server.access_key_id().to_owned()),
         ..options(server.url())
     };
-    let sqs = Sqs::connect(&account).await.unwrap();
-    Some(Backend { sqs, _running: Box::new(server) })
+    Some(Backend::new(account, Way::Http, Box::new(server)).await)
 }
 
 /// A name that no other test of this or another run uses: the backend may be shared.
@@ -68,15 +88,48 @@ pub(crate) fn spec(name: &str, kind: QueueKind) -> &'static QueueSpec {
 }
 
 impl Backend {
+    async fn new(
+        config: AwsConfig,
+        way: Way,
+        running: Box<dyn std::any::Any + Send + Sync>,
+    ) -> Self {
+        let sqs = Sqs::connect(&config).await.unwrap();
+        Self { sqs, config, way, _running: running }
+    }
+
+    /// The SDK itself, for what the port does not show.
+    pub(crate) fn sdk(&self) -> aws_sdk_sqs::Client {
+        let key = self.config.aws_access_key_id.clone().unwrap();
+        let credentials = aws_sdk_sqs::config::Credentials::new(key, "test", None, None, "test");
+        let region = self.config.aws_region.clone().unwrap();
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
+            .credentials_provider(credentials)
+            .region(aws_sdk_sqs::config::Region::new(region))
+            .endpoint_url(self.config.aws_endpoint_url.clone().unwrap());
+        aws_sdk_sqs::Client::from_conf(config.build())
+    }
+
     pub(crate) async fn create(&self, spec: &QueueSpec) -> QueueInfo {
         self.sqs.admin().create(spec, Deployment::Dev).await.unwrap()
     }
 
-    /// A new queue of its own.
-    pub(crate) async fn queue(&self, kind: QueueKind) -> Arc<dyn Driver> {
+    /// A new queue of its own, and where its dead letters go.
+    pub(crate) async fn pair(&self, kind: QueueKind) -> Pair {
         let spec = spec("conformance", kind);
         let made = self.create(spec).await;
-        self.sqs.queue(spec.name, &made.url)
+        let (queue, dlq) = match &self.way {
+            Way::Http => {
+                (self.sqs.queue(spec.name, &made.url), self.sqs.queue(spec.dlq, &made.dlq_url))
+            }
+            Way::InProcess(server) => (server.in_process(spec.name), server.in_process(spec.dlq)),
+        };
+        Pair { queue, dlq, spec }
+    }
+
+    /// A new queue of its own.
+    pub(crate) async fn queue(&self, kind: QueueKind) -> Arc<dyn Driver> {
+        self.pair(kind).await.queue
     }
 
     pub(crate) async fn standard(&self) -> Arc<dyn Driver> {

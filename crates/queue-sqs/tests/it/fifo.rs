@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use queue_core::EntryError;
 use queue_core::driver::Outgoing;
+use testkit::eventually;
 
-use crate::backends::{Backend, bodies, message, receive, receive_all, send};
+use crate::backends::{Backend, bodies, message, receive, receive_all, receive_waiting, send};
+
+const LIMIT: Duration = Duration::from_secs(90);
 
 fn of(group: &str, body: &str) -> Outgoing {
     Outgoing {
@@ -51,4 +55,64 @@ pub(crate) async fn a_message_given_back_keeps_its_place(backend: Backend) {
     let results = queue.extend(&entries.collect::<Vec<_>>()).await.unwrap();
     assert_eq!(results, [Ok(()), Ok(())]);
     assert_eq!(bodies(&receive_all(&queue, 600, 2).await), ["1", "2"]);
+}
+
+pub(crate) async fn a_duplicate_is_taken_once_after_it_was_settled(backend: Backend) {
+    let queue = backend.fifo().await;
+    send(&queue, &[of("a", "1")]).await;
+    let receipt = receive_all(&queue, 30, 1).await.remove(0).receipt;
+    assert_eq!(queue.settle(&[receipt]).await.unwrap(), [Ok(())]);
+    send(&queue, &[of("a", "1"), of("a", "2")]).await;
+    assert_eq!(bodies(&receive_all(&queue, 30, 1).await), ["2"]);
+}
+
+pub(crate) async fn deduplication_is_of_the_whole_queue(backend: Backend) {
+    let queue = backend.fifo().await;
+    let same = |group: &str| Outgoing { deduplication: Some("same".to_owned()), ..of(group, "1") };
+    send(&queue, &[same("a"), same("b"), of("c", "1")]).await;
+    let mut groups: Vec<_> = receive_all(&queue, 30, 2)
+        .await
+        .into_iter()
+        .map(|message| message.group.unwrap())
+        .collect();
+    groups.sort();
+    assert_eq!(groups, ["a", "c"]);
+}
+
+pub(crate) async fn an_expired_receipt_settles_nothing(backend: Backend) {
+    let queue = backend.fifo().await;
+    send(&queue, &[of("a", "1")]).await;
+    let receipt = receive_all(&queue, 1, 1).await.remove(0).receipt;
+    eventually(LIMIT, "the lease to end", async || {
+        (queue.attributes().await.unwrap().depth.visible == 1).then_some(())
+    })
+    .await;
+    let results = queue.settle(&[receipt]).await.unwrap();
+    assert!(matches!(results[0], Err(EntryError::LeaseLost(_))), "{results:?}");
+    assert_eq!(bodies(&receive_all(&queue, 30, 1).await), ["1"]);
+}
+
+pub(crate) async fn a_sequence_is_kept(backend: Backend) {
+    let queue = backend.fifo().await;
+    send(&queue, &[of("a", "1")]).await;
+    let first = receive_all(&queue, 1, 1).await.remove(0);
+    let second = receive_waiting(&queue, 30, 10).await.remove(0);
+    assert_eq!((second.receives, &second.sequence), (2, &first.sequence));
+    assert!(first.sequence.is_some_and(|number| number.len() == 20));
+}
+
+/// What the port to a broker does not show: the SDK is asked itself.
+pub(crate) async fn a_duplicate_answers_with_the_original(backend: Backend) {
+    let queue = backend.fifo().await;
+    let url = backend.sqs.queue_url(queue.queue()).await.unwrap();
+    let client = backend.sdk();
+    let send = async |body: &str| {
+        let call = client.send_message().queue_url(&url).message_body(body);
+        let answer = call.message_group_id("g").message_deduplication_id("d").send().await.unwrap();
+        (answer.message_id.unwrap(), answer.sequence_number.unwrap())
+    };
+    let first = send("one").await;
+    // Another body: SDKs check the hash of what they have just sent.
+    assert_eq!(send("two").await, first);
+    assert_eq!(bodies(&receive_all(&queue, 30, 1).await), ["one"]);
 }

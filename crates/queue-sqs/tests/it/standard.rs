@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use queue_core::driver::{Outgoing, ReceiveRequest};
 use queue_core::{DriverError, EntryError};
+use testkit::eventually;
 use tokio::time::Instant;
 
 use crate::backends::{Backend, bodies, message, receive, receive_all, receive_waiting, send};
 
 /// SQS: 1 MiB per message and per batch.
 const BYTES_MAX: usize = 1_048_576;
+const LIMIT: Duration = Duration::from_secs(90);
 
 pub(crate) async fn a_message_arrives_as_it_was_sent(backend: Backend) {
     let queue = backend.standard().await;
@@ -38,23 +40,24 @@ pub(crate) async fn a_message_arrives_as_it_was_sent(backend: Backend) {
     assert!(receive(&queue, 30).await.is_empty());
 }
 
+pub(crate) async fn odd_characters_arrive_as_they_were_sent(backend: Backend) {
+    let queue = backend.standard().await;
+    let odd =
+        "tab\t line\n return\r\n <&>\"']]> caf\u{e9} \u{2603} \u{1F600} \u{FFFD} \\u0041 %41 +";
+    let attribute = |at: usize| (format!("name_{at}-x.y"), format!("{at} {odd}"));
+    let sent = Outgoing { attributes: (0..10).map(attribute).collect(), ..message(odd) };
+    send(&queue, std::slice::from_ref(&sent)).await;
+    let received = receive_all(&queue, 30, 1).await.remove(0);
+    assert_eq!(received.body, sent.body);
+    assert_eq!(received.attributes, sent.attributes);
+}
+
 pub(crate) async fn an_empty_poll_waits_and_returns_nothing(backend: Backend) {
     let queue = backend.standard().await;
     let begun = Instant::now();
     assert!(receive_waiting(&queue, 30, 2).await.is_empty());
     let took = begun.elapsed();
     assert!(took >= Duration::from_millis(1_900) && took < Duration::from_secs(30), "{took:?}");
-}
-
-pub(crate) async fn a_long_poll_wakes_when_a_message_arrives(backend: Backend) {
-    let queue = backend.standard().await;
-    let begun = Instant::now();
-    let (received, ()) = tokio::join!(receive_waiting(&queue, 30, 20), async {
-        // Whether the poll is parked already or not, it must not take its whole wait.
-        send(&queue, &[message("wake")]).await;
-    });
-    assert_eq!(bodies(&received), ["wake"]);
-    assert!(begun.elapsed() < Duration::from_secs(18), "{:?}", begun.elapsed());
 }
 
 pub(crate) async fn a_receive_returns_at_most_what_it_asks_for(backend: Backend) {
@@ -80,6 +83,17 @@ pub(crate) async fn results_come_in_the_order_of_the_entries(backend: Backend) {
     }
 }
 
+pub(crate) async fn one_bad_entry_leaves_the_others(backend: Backend) {
+    let queue = backend.standard().await;
+    let bad = Outgoing { delay: Some(Duration::from_secs(901)), ..message("never") };
+    let results = queue.send(&[message("a"), bad, message("b")]).await.unwrap();
+    assert_eq!((&results[0], &results[2]), (&Ok(()), &Ok(())));
+    assert!(matches!(results[1], Err(EntryError::Refused(_))), "{results:?}");
+    let mut arrived = receive_all(&queue, 30, 2).await;
+    arrived.sort_by(|a, b| a.body.cmp(&b.body));
+    assert_eq!(bodies(&arrived), ["a", "b"]);
+}
+
 pub(crate) async fn a_receipt_twice_in_a_batch_harms_no_other_entry(backend: Backend) {
     let queue = backend.standard().await;
     send(&queue, &["a", "b"].map(message)).await;
@@ -89,11 +103,11 @@ pub(crate) async fn a_receipt_twice_in_a_batch_harms_no_other_entry(backend: Bac
     assert_eq!((results.len(), &results[0], &results[2]), (3, &Ok(()), &Ok(())));
 }
 
-pub(crate) async fn empty_batches_make_no_call(backend: Backend) {
-    let nowhere = backend.sqs.queue("nowhere", "http://127.0.0.1:9/000000000000/nowhere");
-    assert_eq!(nowhere.settle(&[]).await.unwrap(), []);
-    assert_eq!(nowhere.extend(&[]).await.unwrap(), []);
-    assert_eq!(nowhere.send(&[]).await.unwrap(), []);
+pub(crate) async fn empty_batches_do_nothing(backend: Backend) {
+    let queue = backend.standard().await;
+    assert_eq!(queue.settle(&[]).await.unwrap(), []);
+    assert_eq!(queue.extend(&[]).await.unwrap(), []);
+    assert_eq!(queue.send(&[]).await.unwrap(), []);
 }
 
 pub(crate) async fn a_batch_over_ten_is_refused(backend: Backend) {
@@ -112,6 +126,29 @@ pub(crate) async fn an_expired_lease_brings_the_message_back(backend: Backend) {
     assert_eq!((second.receives, &second.message_id), (2, &first.message_id));
     assert_ne!(second.receipt, first.receipt);
     assert_eq!(second.sent_at_ms, first.sent_at_ms);
+}
+
+pub(crate) async fn the_latest_receipt_settles_after_its_lease(backend: Backend) {
+    let queue = backend.standard().await;
+    send(&queue, &[message("late")]).await;
+    let receipt = receive_all(&queue, 1, 1).await.remove(0).receipt;
+    eventually(LIMIT, "the lease to end", async || {
+        (queue.attributes().await.unwrap().depth.visible == 1).then_some(())
+    })
+    .await;
+    assert_eq!(queue.settle(&[receipt]).await.unwrap(), [Ok(())]);
+    assert!(receive(&queue, 30).await.is_empty());
+}
+
+pub(crate) async fn an_earlier_receipt_settles_nothing(backend: Backend) {
+    let queue = backend.standard().await;
+    send(&queue, &[message("mine")]).await;
+    let earlier = receive_all(&queue, 1, 1).await.remove(0).receipt;
+    let latest = receive_waiting(&queue, 600, 10).await.remove(0).receipt;
+    assert_eq!(queue.settle(&[earlier]).await.unwrap(), [Ok(())], "it is no error");
+    let back = queue.extend(&[(latest, Duration::ZERO)]).await.unwrap();
+    assert_eq!(back, [Ok(())], "the message is there");
+    assert_eq!(bodies(&receive_all(&queue, 30, 1).await), ["mine"]);
 }
 
 pub(crate) async fn zero_gives_a_message_back_at_once(backend: Backend) {
@@ -174,6 +211,31 @@ pub(crate) async fn a_body_at_the_limit_passes_and_one_byte_more_does_not(backen
     assert_eq!(receive_all(&queue, 30, 1).await[0].body.len(), BYTES_MAX);
     let more = queue.send(&[message(&"x".repeat(BYTES_MAX + 1))]).await;
     assert!(matches!(more, Err(DriverError::Refused(_))), "{more:?}");
+}
+
+pub(crate) async fn a_batch_over_the_limit_is_refused_whole(backend: Backend) {
+    let queue = backend.standard().await;
+    let half = "x".repeat(BYTES_MAX / 2);
+    send(&queue, &[message(&half), message(&half)]).await;
+    let over = queue.send(&[message(&half), message(&half), message("x")]).await;
+    assert!(matches!(over, Err(DriverError::Refused(_))), "{over:?}");
+    let depth = queue.attributes().await.unwrap().depth;
+    assert_eq!(depth.visible, 2, "none of the batch was taken");
+}
+
+pub(crate) async fn depth_counts_visible_in_flight_and_delayed(backend: Backend) {
+    let queue = backend.standard().await;
+    send(&queue, &["a", "b"].map(message)).await;
+    let held = receive_all(&queue, 60, 2).await;
+    let back = (held[0].receipt.clone(), Duration::ZERO);
+    queue.extend(&[back]).await.unwrap();
+    let delayed = Outgoing { delay: Some(Duration::from_secs(600)), ..message("later") };
+    send(&queue, &[delayed]).await;
+    eventually(LIMIT, "one of each", async || {
+        let depth = queue.attributes().await.unwrap().depth;
+        ((depth.visible, depth.in_flight, depth.delayed) == (1, 1, 1)).then_some(())
+    })
+    .await;
 }
 
 pub(crate) async fn a_missing_queue_is_refused_with_its_name(backend: Backend) {
