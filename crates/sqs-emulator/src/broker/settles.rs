@@ -75,8 +75,9 @@ impl Broker {
         Ok(Response::DoneBatch(entries.into_iter().map(change).collect()))
     }
 
-    /// The latest handle works, on standard queues also after its lease has ended: it hides the
-    /// message again (recorded from AWS, against its documents).
+    /// On standard queues every handle of a message that is there works, also an older one and one
+    /// whose lease has ended: it hides the message again (recorded from AWS, against its documents).
+    /// On FIFO queues only that of the lease that holds.
     fn change_one(
         &mut self,
         now: i64,
@@ -90,13 +91,14 @@ impl Broker {
             return Err(SqsError::value(seconds, "VisibilityTimeout", reason));
         }
         let queue = self.queues.get(&id).ok_or_else(SqsError::no_such_queue)?;
-        let slot = queue.slot(receipt.seq).filter(|slot| slot.nonce == receipt.nonce);
+        let fifo = queue.settings.fifo;
+        let slot = queue.slot(receipt.seq).filter(|slot| slot.nonce == receipt.nonce || !fifo);
         let slot = slot.ok_or_else(|| {
             let reason =
                 "Message does not exist or is not available for visibility timeout change.";
             SqsError::value(handle, "ReceiptHandle", reason)
         })?;
-        if queue.settings.fifo && slot.kind != Kind::Leased {
+        if fifo && slot.kind != Kind::Leased {
             return Err(expired(handle));
         }
         let until = now + seconds * 1_000;

@@ -47,6 +47,19 @@ fn an_expired_handle_still_deletes_and_still_hides() {
 }
 
 #[test]
+fn an_older_handle_still_hides_and_shows_but_does_not_delete() {
+    let mut bench = Bench::new();
+    let queue = bench.create("q", &[]);
+    bench.send(&queue, Draft::text("one")).unwrap();
+    let older = bench.receive(&queue, 1, 0).remove(0);
+    bench.receive(&queue, 1, 30);
+    bench.delete(&queue, &older.receipt).unwrap();
+    assert_eq!(bench.depth(&queue), [0, 1, 0]);
+    bench.hide(&queue, &older.receipt, 0).unwrap();
+    assert_eq!(bench.depth(&queue), [1, 0, 0]);
+}
+
+#[test]
 fn a_lease_ends_twelve_hours_after_the_receive_at_the_latest() {
     let mut bench = Bench::new();
     let queue = bench.create("q", &[]);

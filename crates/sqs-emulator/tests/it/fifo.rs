@@ -153,3 +153,29 @@ fn dead_letters_free_their_group_and_start_their_retention_afresh() {
     let got = bench.receive(&dead, 10, 30).remove(0);
     assert_eq!((got.message.group.as_deref(), got.sent_at_ms), (Some("g"), bench.now));
 }
+
+/// Recorded from AWS, with leases of zero: who was taken from goes behind the others.
+#[test]
+fn a_group_that_was_taken_from_goes_behind_the_others() {
+    let mut bench = Bench::new();
+    let queue = fifo(&mut bench, &[]);
+    for name in ["g1-m1", "g2-m1", "g2-m2", "g3-m1", "g1-m2"] {
+        bench.send(&queue, in_group(name, &name[..2], name)).unwrap();
+    }
+    assert_eq!(bodies(&bench.receive(&queue, 3, 0)), ["g1-m1", "g1-m2", "g2-m1"]);
+    let all = ["g3-m1", "g1-m1", "g1-m2", "g2-m1", "g2-m2"];
+    assert_eq!(bodies(&bench.receive(&queue, 10, 0)), all);
+}
+
+/// Recorded from AWS: only the head decides.
+#[test]
+fn a_group_whose_head_is_released_is_available_while_a_later_one_is_out() {
+    let mut bench = Bench::new();
+    let queue = fifo(&mut bench, &[]);
+    for name in ["g1-m1", "g1-m2", "g2-m1"] {
+        bench.send(&queue, in_group(name, &name[..2], name)).unwrap();
+    }
+    let got = bench.receive(&queue, 2, 30);
+    bench.hide(&queue, &got[0].receipt, 0).unwrap();
+    assert_eq!(bodies(&bench.receive(&queue, 3, 30)), ["g2-m1", "g1-m1"]);
+}

@@ -1,6 +1,8 @@
 //! The broker against a reference that is slow and plain: one list, scanned from the start each time.
 //! After every random step both must have handed out the same messages in the same order.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use sqs_emulator::{Draft, QueueArn};
 
@@ -46,8 +48,8 @@ struct Plain {
     group: u8,
     visible_at: i64,
     leased: bool,
-    /// Which receipt is the latest.
-    receipt: Option<usize>,
+    /// Every receipt it was handed out with, the latest last.
+    receipts: Vec<usize>,
     leased_at: i64,
 }
 
@@ -55,6 +57,9 @@ struct Plain {
 struct Reference {
     messages: Vec<Plain>,
     receipts: usize,
+    /// When each group appeared or was taken from last.
+    turns: BTreeMap<u8, u64>,
+    last_turn: u64,
 }
 
 impl Reference {
@@ -70,11 +75,13 @@ impl Reference {
         picked
             .into_iter()
             .map(|index| {
+                self.last_turn += 1;
+                self.turns.insert(self.messages[index].group, self.last_turn);
                 let message = &mut self.messages[index];
                 message.visible_at = now + lease * 1_000;
                 message.leased = lease > 0;
                 message.leased_at = now;
-                message.receipt = Some(self.receipts);
+                message.receipts.push(self.receipts);
                 self.receipts += 1;
                 message.body.clone()
             })
@@ -87,26 +94,36 @@ impl Reference {
     }
 
     fn pick_fifo(&self, now: i64, max: usize) -> Vec<usize> {
+        let mut groups: Vec<u8> = self.turns.keys().copied().collect();
+        groups.sort_by_key(|group| self.turns[group]);
         let mut picked = Vec::new();
-        let mut seen = Vec::new();
-        for head in &self.messages {
-            if seen.contains(&head.group) {
-                continue;
-            }
-            seen.push(head.group);
-            let group =
-                || (0..self.messages.len()).filter(|i| self.messages[*i].group == head.group);
-            if group().any(|index| self.messages[index].leased) {
-                continue;
-            }
-            picked.extend(group().take_while(|index| self.messages[*index].visible_at <= now));
+        for group in groups {
+            let of = (0..self.messages.len()).filter(|index| self.messages[*index].group == group);
+            picked.extend(of.take_while(|index| self.messages[*index].visible_at <= now));
         }
         picked.truncate(max);
         picked
     }
 
-    fn of_receipt(&mut self, receipt: usize) -> Option<usize> {
-        self.messages.iter().position(|message| message.receipt == Some(receipt))
+    fn send(&mut self, message: Plain) {
+        if self.messages.iter().all(|other| other.group != message.group) {
+            self.last_turn += 1;
+            self.turns.insert(message.group, self.last_turn);
+        }
+        self.messages.push(message);
+    }
+
+    /// The message that a receipt can still delete: only its latest does.
+    fn of_latest(&self, receipt: usize) -> Option<usize> {
+        self.messages.iter().position(|message| message.receipts.last() == Some(&receipt))
+    }
+
+    /// The message that a receipt can still hide: on a standard queue any of its receipts does.
+    fn of_any(&self, receipt: usize, fifo: bool) -> Option<usize> {
+        if fifo {
+            return self.of_latest(receipt);
+        }
+        self.messages.iter().position(|message| message.receipts.contains(&receipt))
     }
 }
 
@@ -131,12 +148,12 @@ fn compare(steps: &[Step], fifo: bool) -> usize {
                 };
                 bench.send(&queue, draft).unwrap();
                 let visible_at = bench.now + delay * 1_000;
-                reference.messages.push(Plain {
+                reference.send(Plain {
                     body,
                     group,
                     visible_at,
                     leased: false,
-                    receipt: None,
+                    receipts: Vec::new(),
                     leased_at: 0,
                 });
             }
@@ -150,7 +167,7 @@ fn compare(steps: &[Step], fifo: bool) -> usize {
             Step::Delete { back } if back < receipts.len() => {
                 let receipt = receipts.len() - 1 - back;
                 reference.pass(bench.now);
-                let known = reference.of_receipt(receipt);
+                let known = reference.of_latest(receipt);
                 let done = bench.delete(&queue, &receipts[receipt]).is_ok();
                 match known {
                     Some(index) if !fifo || reference.messages[index].leased => {
@@ -165,7 +182,7 @@ fn compare(steps: &[Step], fifo: bool) -> usize {
                 let receipt = receipts.len() - 1 - back;
                 reference.pass(bench.now);
                 let known = reference
-                    .of_receipt(receipt)
+                    .of_any(receipt, fifo)
                     .filter(|index| !fifo || reference.messages[*index].leased);
                 let done = bench.hide(&queue, &receipts[receipt], seconds).is_ok();
                 assert_eq!(done, known.is_some(), "step {number}");
