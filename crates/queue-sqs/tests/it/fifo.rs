@@ -66,17 +66,15 @@ pub(crate) async fn a_duplicate_is_taken_once_after_it_was_settled(backend: Back
     assert_eq!(bodies(&receive_all(&queue, 30, 1).await), ["2"]);
 }
 
-pub(crate) async fn deduplication_is_of_the_whole_queue(backend: Backend) {
+/// Queues of the catalogue are made for high throughput: their deduplication is each group's own.
+pub(crate) async fn a_group_deduplicates_by_itself(backend: Backend) {
     let queue = backend.fifo().await;
     let same = |group: &str| Outgoing { deduplication: Some("same".to_owned()), ..of(group, "1") };
-    send(&queue, &[same("a"), same("b"), of("c", "1")]).await;
-    let mut groups: Vec<_> = receive_all(&queue, 30, 2)
-        .await
-        .into_iter()
-        .map(|message| message.group.unwrap())
-        .collect();
+    send(&queue, &[same("a"), same("b"), same("a"), of("c", "1")]).await;
+    let groups = receive_all(&queue, 30, 3).await.into_iter().map(|message| message.group.unwrap());
+    let mut groups: Vec<_> = groups.collect();
     groups.sort();
-    assert_eq!(groups, ["a", "c"]);
+    assert_eq!(groups, ["a", "b", "c"]);
 }
 
 pub(crate) async fn an_expired_receipt_settles_nothing(backend: Backend) {

@@ -87,7 +87,7 @@ suite! {
         fifo::a_group_in_flight_is_blocked_and_others_flow,
         fifo::a_duplicate_is_taken_once,
         fifo::a_duplicate_is_taken_once_after_it_was_settled,
-        fifo::deduplication_is_of_the_whole_queue,
+        fifo::a_group_deduplicates_by_itself,
         fifo::a_message_given_back_keeps_its_place,
         fifo::an_expired_receipt_settles_nothing,
         fifo::a_sequence_is_kept,
