@@ -1,6 +1,6 @@
 # An index: each line runs one thing; the logic lives in xtask, fleet and fleetctl.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench gen fmt parts
+.PHONY: help demo up test check chaos bench gen fmt parts
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,9 +22,15 @@ test: ## every test, with real PostgreSQL, Redis, OpenSearch and LocalStack
 check: ## formatting, lints, dependencies, tidiness, unit tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --package flotilla-tests --test chaos -- -D warnings
 	cargo xtask deny
 	cargo xtask tidy
 	cargo test --workspace --lib --bins
+
+chaos: ## ten minutes of kills, pauses, restarts and cuts on a real fleet, then the books
+	cargo xtask parts
+	cargo build --workspace --bins
+	cargo test --package flotilla-tests --test chaos
 
 bench: ## throughput and latency beside bare baselines
 	cargo xtask parts
