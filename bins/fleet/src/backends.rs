@@ -157,7 +157,7 @@ async fn bind_emulator(config: &UpConfig, state: &StateDir) -> Result<Server, Bu
             let reason = format!("cannot listen there: {reason}");
             Problem::new("FLEET_SQS_ADDR", &addr, reason, "FLEET_SQS_ADDR=127.0.0.1:4567").into()
         }
-        ServerError::Store(_) => BuildError::failed(format!("the queues: {error}")),
+        error => BuildError::failed(format!("the queues: {error}")),
     })
 }
 
