@@ -97,6 +97,8 @@ codes! {
         "Nothing: a drain or an outage gave it back, and it is tried again.";
     SNOOZED = "snoozed", 503, true, "The handler asked for the message later.",
         "Nothing: it is tried again; the worker's log says why.";
+    SKIPPED = "skipped", 409, false, "An operator took the message out of its parked group.",
+        "Read the reason; redrive it when its group is open, if it is still wanted.";
     REJECTED_BY_STORE = "rejected-by-store", 422, false, "PostgreSQL refuses the row.",
         "Read the reason; mend the producer, or edit and redrive.";
     REJECTED_BY_SEARCH = "rejected-by-search", 422, false, "The search engine refuses the document.",

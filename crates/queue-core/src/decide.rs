@@ -47,6 +47,8 @@ pub enum Event {
     Snoozed(Duration),
     /// The handler will never take it, or cannot tell whether it took effect.
     Rejected(ErrorCode),
+    /// The handler wants it and what follows it in its group to wait for an operator.
+    Parked(ErrorCode),
     /// The dead-letter queue did not take it.
     NotDeadLettered,
     /// The drain gave it back, started or not.
@@ -98,6 +100,9 @@ pub enum Action {
     Snooze(Duration),
     /// Send it to the dead-letter queue, then delete it.
     Reject(ErrorCode),
+    /// Park its group with it as the first, then delete it; where there are no groups, as
+    /// [`Action::Reject`].
+    Park(ErrorCode),
     /// Nothing: it belongs to somebody else, or will.
     Leave,
 }
@@ -121,6 +126,7 @@ pub fn decide(event: Event, at: &Standing, schedule: &Schedule) -> Action {
         Event::LeaseLost => Action::Leave,
         Event::Drained => Action::Snooze(Duration::ZERO),
         Event::Undecodable(code) | Event::Rejected(code) => Action::Reject(code),
+        Event::Parked(code) => Action::Park(code),
         Event::Unknown => unknown(at, expiry),
         Event::Failed { class: ErrorClass::Handling, .. } if exhausted(at, schedule) => {
             Action::Reject(errors::FAILURES_EXHAUSTED)
@@ -333,6 +339,7 @@ mod tests {
         check(Event::Drained, fresh(), Action::Snooze(Duration::ZERO));
         check(Event::Rejected(errors::INTERNAL), fresh(), Action::Reject(errors::INTERNAL));
         check(Event::Undecodable(errors::LOOP), fresh(), Action::Reject(errors::LOOP));
+        check(Event::Parked(errors::INTERNAL), fresh(), Action::Park(errors::INTERNAL));
         check(Event::Snoozed(Duration::from_millis(1_200)), fresh(), Action::Snooze(2 * SECOND));
     }
 

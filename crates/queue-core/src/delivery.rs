@@ -27,6 +27,7 @@ use crate::fetch::permits::Permits;
 use crate::fetch::{Batch, Taken};
 use crate::group::Groups;
 use crate::lease::Cause;
+use crate::park::admit::Parking;
 use crate::settle::Settler;
 use crate::trace::TRACEPARENT;
 use crate::worker::{Attempt, Error, ErrorClass, Failure, Worker};
@@ -56,6 +57,8 @@ pub(crate) struct Core<W: Worker> {
     pub(crate) meters: Arc<Meters>,
     /// How long the queue keeps a message, in seconds.
     pub(crate) retention_secs: Arc<AtomicU64>,
+    /// Where groups are parked; on FIFO always.
+    pub(crate) parking: Option<Arc<Parking>>,
     /// The FIFO groups in hand.
     pub(crate) groups: Groups,
     /// One message at a time runs alone.
@@ -245,10 +248,12 @@ impl<W: Worker> Core<W> {
                 self.note(case, errors::SNOOZED, "snoozed").await;
                 return self.apply(case, Event::Snoozed(delay), "").await;
             }
-            // Followers to hold back exist only on FIFO; the message itself is rejected either way.
-            Answer::Failed(
-                Failure::Park(reason) | Failure::Reject(reason) | Failure::Unknown(reason),
-            ) => return self.apply(case, Event::Rejected(reason.code), &reason.message).await,
+            Answer::Failed(Failure::Park(reason)) => {
+                return self.apply(case, Event::Parked(reason.code), &reason.message).await;
+            }
+            Answer::Failed(Failure::Reject(reason) | Failure::Unknown(reason)) => {
+                return self.apply(case, Event::Rejected(reason.code), &reason.message).await;
+            }
             Answer::Panicked(text) => {
                 (Error::handling(errors::HANDLER_PANIC, text), Duration::ZERO)
             }

@@ -12,6 +12,7 @@ use contracts::catalogue::QueueKind;
 use contracts::{Message, QueueSpec};
 use futures_util::FutureExt;
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +35,8 @@ use crate::fetch::{Dispatch, Fetcher};
 use crate::group::Groups;
 use crate::lease::Leases;
 use crate::lease::keeper::Keeper;
+use crate::park::admit::{Parking, ParkingProbe};
+use crate::park::releaser::Releaser;
 use crate::send::Sender;
 use crate::settle::Settler;
 use crate::status::EngineStatus;
@@ -91,6 +94,13 @@ impl<W: Worker> Engine<W> {
     /// to be installed before, since the meters are taken here.
     pub fn new(worker: Arc<W>, ports: Ports, config: EngineConfig) -> Result<Self, InvalidConfig> {
         config.validate()?;
+        if <W::Message as Message>::QUEUE.kind == QueueKind::Fifo && worker.parking().is_none() {
+            return Err(InvalidConfig {
+                field: "parking",
+                value: "none".to_owned(),
+                rule: "a worker on a FIFO queue says where its groups are parked, e.g. in PostgreSQL",
+            });
+        }
         let status =
             Arc::new(EngineStatus::new(<W::Message as Message>::QUEUE.name.to_owned(), W::NAME));
         Ok(Self { worker, ports, config, status })
@@ -112,6 +122,9 @@ impl<W: Worker> Engine<W> {
         background.spawn(parts.keeper.run());
         background.spawn(parts.watch.run());
         background.spawn(parts.attributes.run());
+        if let Some(releaser) = parts.releaser {
+            background.spawn(releaser.run());
+        }
         let fetcher = parts.fetcher;
         let abandoned = parts.abandoned.clone();
         let mut polls = tokio::spawn(async move {
@@ -133,7 +146,9 @@ impl<W: Worker> Engine<W> {
         let Self { worker, ports, config, status } = self;
         let queue = <W::Message as Message>::QUEUE;
         let meters = Arc::new(Meters::new(queue.name, W::NAME, Arc::clone(&status)));
-        let probes = worker.probes();
+        let mut probes = worker.probes();
+        let parking = parking(&*worker, &meters);
+        probes.extend(parking.iter().map(ParkingProbe::of));
         let gate = Arc::new(Gate::new(config.pollers_max));
         let jitter = Arc::new(Jitter::new(config.seed));
         let shared = Shared {
@@ -160,8 +175,10 @@ impl<W: Worker> Engine<W> {
             abandoned: CancellationToken::new(),
             drain,
             polls_over: CancellationToken::new(),
+            parking,
         };
         let core = Arc::new(shared.core(worker, &ports));
+        let releaser = shared.releaser::<W>(&ports);
         Parts {
             keeper: Keeper {
                 leases: Arc::clone(&shared.leases),
@@ -180,6 +197,7 @@ impl<W: Worker> Engine<W> {
                 retention_secs: Arc::clone(&shared.retention_secs),
                 meters: Arc::clone(&shared.meters),
             },
+            releaser,
             fetcher: Arc::new(shared.fetcher(core, ports.queue, &config)),
             drain_run: Drain {
                 budget: config.drain_budget,
@@ -194,6 +212,16 @@ impl<W: Worker> Engine<W> {
             abandoned: shared.abandoned,
         }
     }
+}
+
+fn parking<W: Worker>(worker: &W, meters: &Arc<Meters>) -> Option<Arc<Parking>> {
+    let (store, queue) = (worker.parking()?, <W::Message as Message>::QUEUE.name);
+    Some(Arc::new(Parking { store, queue, meters: Arc::clone(meters), handled: Notify::new() }))
+}
+
+/// Who works here, for dead letters and attempts.
+fn label<W: Worker>() -> String {
+    format!("{} {}", W::NAME, env!("CARGO_PKG_VERSION"))
 }
 
 /// What several parts of one engine share.
@@ -213,29 +241,42 @@ struct Shared {
     abandoned: CancellationToken,
     drain: CancellationToken,
     polls_over: CancellationToken,
+    parking: Option<Arc<Parking>>,
 }
 
 impl Shared {
-    fn core<W: Worker>(&self, worker: Arc<W>, ports: &Ports) -> Core<W> {
+    fn dead_letters<W: Worker>(&self, ports: &Ports) -> DeadLetters {
         let QueueSpec { name: queue, kind, .. } = *<W::Message as Message>::QUEUE;
-        let label = format!("{} {}", W::NAME, env!("CARGO_PKG_VERSION"));
+        DeadLetters {
+            sender: self.dead_letters.clone(),
+            queue,
+            fifo: kind == QueueKind::Fifo,
+            worker: label::<W>(),
+            clock: Arc::clone(&ports.clock),
+            meters: Arc::clone(&self.meters),
+        }
+    }
+
+    fn releaser<W: Worker>(&self, ports: &Ports) -> Option<Releaser> {
+        let parking = Arc::clone(self.parking.as_ref()?);
+        let sender = Releaser::sender(Arc::clone(&ports.queue));
+        let dead_letters = self.dead_letters::<W>(ports);
+        Some(Releaser { parking, sender, dead_letters, drain: self.drain.clone() })
+    }
+
+    fn core<W: Worker>(&self, worker: Arc<W>, ports: &Ports) -> Core<W> {
+        let queue = <W::Message as Message>::QUEUE.name;
         let attempts = Arc::clone(&ports.attempts);
         Core {
             worker,
-            label: label.clone(),
+            label: label::<W>(),
             clock: Arc::clone(&ports.clock),
             permits: Arc::clone(&self.permits),
             settler: Arc::clone(&self.settler),
             breakers: Arc::clone(&self.breakers),
             recorder: Recorder::new(queue, attempts, Arc::clone(&self.meters)),
-            dead_letters: DeadLetters {
-                sender: self.dead_letters.clone(),
-                queue,
-                fifo: kind == QueueKind::Fifo,
-                worker: label,
-                clock: Arc::clone(&ports.clock),
-                meters: Arc::clone(&self.meters),
-            },
+            dead_letters: self.dead_letters::<W>(ports),
+            parking: self.parking.clone(),
             jitter: Arc::clone(&self.jitter),
             meters: Arc::clone(&self.meters),
             retention_secs: Arc::clone(&self.retention_secs),
@@ -286,6 +327,7 @@ struct Parts {
     keeper: Keeper,
     watch: Watch,
     attributes: Attributes,
+    releaser: Option<Releaser>,
     fetcher: Arc<Fetcher>,
     drain_run: Drain,
     drain: CancellationToken,

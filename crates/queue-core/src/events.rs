@@ -2,6 +2,7 @@
 //! together. Nothing else in the engine logs or counts. Labels are queue and worker, never a tenant.
 
 mod meters;
+mod parking;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,9 +17,12 @@ use crate::status::BreakerStatus;
 pub(crate) use meters::Meters;
 use meters::add;
 pub use meters::{
-    BREAKER_STATE, BROKER_CALLS_TOTAL, DLQ_TOTAL, FAILURES_TOTAL, HANDLE_SECONDS, IN_FLIGHT,
-    LEASE_LOST_TOTAL, OLDEST_AGE_SECONDS, Outcome, POLL_FAILURES_TOTAL, RECEIVED_TOTAL,
-    SETTLED_TOTAL,
+    BREAKER_STATE, BROKER_CALLS_TOTAL, DLQ_TOTAL, FAILURES_TOTAL, GROUPS_PARKED_TOTAL,
+    HANDLE_SECONDS, IN_FLIGHT, LEASE_LOST_TOTAL, OLDEST_AGE_SECONDS, Outcome, PARKED_GROUPS,
+    PARKED_MESSAGES, PARKING_FULL_TOTAL, POLL_FAILURES_TOTAL, RECEIVED_TOTAL, SETTLED_TOTAL,
+};
+pub(crate) use parking::{
+    GroupOpened, GroupParked, MessageParked, NotReleased, ParkingFailed, ParkingFull, Released,
 };
 
 /// An attempt failed.

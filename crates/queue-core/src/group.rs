@@ -5,7 +5,8 @@
 //! What becomes of the first of a chain holds for all behind it: where it is given back, they are,
 //! for as long, in one call, and without a handler's having seen them. Where a lease is lost, its own
 //! or that of one that waits, or a delete is not confirmed, somebody else may have the group: what
-//! comes after goes back unstarted. Other groups do not notice.
+//! comes after goes back unstarted. Other groups do not notice. What comes after a message that was
+//! rejected is parked: see [`crate::park`].
 //!
 //! The broker hands out nothing of a group while any of it is in flight, so one chain per group is
 //! what a fleet has. Two meet only when leases were lost; then the later one goes back for a moment.
@@ -27,6 +28,8 @@ use crate::driver::Received;
 use crate::events::{self, Outcome};
 use crate::fetch::{Batch, Taken};
 use crate::lease::Cause;
+use crate::park::admit::marker;
+use crate::park::{Admission, MARKER_ATTRIBUTE, ParkReason, ParkStoreError};
 use crate::settle::Settled;
 use crate::worker::Worker;
 
@@ -90,12 +93,24 @@ type Chain<M> = VecDeque<Link<M>>;
 impl<W: Worker> Core<W> {
     /// Carries a batch of a FIFO queue to its end.
     pub(crate) async fn process_groups(&self, batch: Batch) {
-        let links = self.links(batch).await;
+        let groups = by_group(self.links(batch).await);
+        let parked = self.parked(&groups).await;
         let mut chains = FuturesUnordered::new();
-        for (group, chain) in by_group(links) {
-            chains.push(self.chain(group, chain));
+        for (at, (group, chain)) in groups.into_iter().enumerate() {
+            let parked = parked.as_ref().map(|parked| parked[at]).map_err(Clone::clone);
+            chains.push(self.chain(group, chain, parked));
         }
         while chains.next().await.is_some() {}
+    }
+
+    /// Which groups are parked: asked for every batch, since it may be another worker that parked one.
+    async fn parked(
+        &self,
+        groups: &[(String, Chain<W::Message>)],
+    ) -> Result<Vec<bool>, ParkStoreError> {
+        let Some(parking) = &self.parking else { return Ok(vec![false; groups.len()]) };
+        let names: Vec<String> = groups.iter().map(|(group, _)| group.clone()).collect();
+        parking.parked(&names).await
     }
 
     /// Reads the messages and what is known of those that were received before.
@@ -124,15 +139,25 @@ impl<W: Worker> Core<W> {
         links
     }
 
-    async fn chain(&self, group: String, mut chain: Chain<W::Message>) {
+    async fn chain(
+        &self,
+        group: String,
+        mut chain: Chain<W::Message>,
+        parked: Result<bool, ParkStoreError>,
+    ) {
         if let Some(error) = chain.iter().find_map(|link| link.history.clone().err()) {
             return self.postpone_chain(chain, &error).await;
         }
+        let Ok(mut parked) = parked else {
+            let Some(first) = chain.pop_front() else { return };
+            let fate = self.store_is_down(&first.case());
+            return self.break_off(first.taken, fate, chain).await;
+        };
         let Some(turn) = self.groups.enter(&group) else {
             return self.hold(chain, APART, Outcome::Held).await;
         };
         while let Some(first) = chain.pop_front() {
-            if let Some((taken, fate)) = self.turn(first, &mut chain).await {
+            if let Some((taken, fate)) = self.turn(first, &mut chain, &mut parked).await {
                 // No handler runs any more: the group may come back at once.
                 drop(turn);
                 return self.break_off(taken, fate, chain).await;
@@ -152,27 +177,74 @@ impl<W: Worker> Core<W> {
     /// The first of a chain has its turn. Answers it with its fate where the next may not start.
     async fn turn(
         &self,
+        mut first: Link<W::Message>,
+        behind: &mut Chain<W::Message>,
+        parked: &mut bool,
+    ) -> Option<(Taken, Fate)> {
+        if let Some(event) = self.may_not_start(&first.taken) {
+            let fate = self.unstarted(&first, event).await;
+            return Some((first.taken, fate));
+        }
+        let admitted = if *parked || marker(&first.taken.received).is_some() {
+            self.admit(&mut first, parked).await
+        } else {
+            Ok(())
+        };
+        let (taken, fate) = match admitted {
+            Ok(()) => self.start(first, behind).await,
+            Err(fate) => (first.taken, fate),
+        };
+        let Fate::Over { outcome, gone: true } = fate else { return Some((taken, fate)) };
+        self.meters.ended(outcome);
+        *parked |= matches!(outcome, Outcome::DeadLettered | Outcome::Parked);
+        None
+    }
+
+    async fn start(
+        &self,
         first: Link<W::Message>,
         behind: &mut Chain<W::Message>,
-    ) -> Option<(Taken, Fate)> {
-        let (taken, fate) = if let Some(event) = self.may_not_start(&first.taken) {
-            let fate = self.unstarted(&first, event).await;
-            (first.taken, fate)
-        } else {
-            if self.suspected(&first) {
-                // It will run while nothing else is in hand, those behind it included.
-                self.hold(std::mem::take(behind), Duration::ZERO, Outcome::Held).await;
-            }
-            let Link { taken, reading, history } = first;
-            let work = self.work(&taken, reading, history.unwrap_or_default());
-            let fate = self.unless_draining(work, behind).await;
-            (taken, fate)
-        };
-        if let Fate::Over { outcome, gone: true } = fate {
-            self.meters.ended(outcome);
-            return None;
+    ) -> (Taken, Fate) {
+        if self.suspected(&first) {
+            // It will run while nothing else is in hand, those behind it included.
+            self.hold(std::mem::take(behind), Duration::ZERO, Outcome::Held).await;
         }
-        Some((taken, fate))
+        let Link { taken, reading, history } = first;
+        let work = self.work(&taken, reading, history.unwrap_or_default());
+        let fate = self.unless_draining(work, behind).await;
+        (taken, fate)
+    }
+
+    /// A message of a parked group, or one that was released from it, is judged by the store. `Ok`
+    /// when it runs, as what it was when it was parked.
+    async fn admit(&self, first: &mut Link<W::Message>, parked: &mut bool) -> Result<(), Fate> {
+        let Some(parking) = &self.parking else { return Ok(()) };
+        let case = first.case();
+        let header = case.header.as_ref();
+        let asked = parking.admit::<W::Message>(&first.taken.received, header).await;
+        let Ok(admission) = asked else { return Err(self.store_is_down(&case)) };
+        match admission {
+            Admission::Open => *parked = false,
+            Admission::Turn { body, mut attributes } => {
+                let received = &mut first.taken.received;
+                let mark = received.attributes.iter().find(|(name, _)| name == MARKER_ATTRIBUTE);
+                attributes.extend(mark.cloned());
+                (received.body, received.attributes) = (body, attributes);
+                first.reading = decode::decode::<W::Message>(received);
+            }
+            Admission::InLine => return Err(self.settle(&case, Outcome::Parked).await),
+            Admission::Done => return Err(self.settle(&case, Outcome::Dropped).await),
+            Admission::Unlettered(ParkReason { code, message }) => {
+                let code = errors::CODES.iter().find(|known| known.code == code);
+                let code = code.copied().unwrap_or(errors::INTERNAL);
+                return Err(self.reject(&case, code, &message).await);
+            }
+            Admission::Full => {
+                let delay = self.delay_after_rejection(&case, &self.standing(&case));
+                return Err(Fate::Back { outcome: Outcome::Held, delay });
+            }
+        }
+        Ok(())
     }
 
     /// Works on the first of a chain; when a drain begins meanwhile, those behind it are given back

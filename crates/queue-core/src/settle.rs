@@ -94,6 +94,11 @@ impl Settler {
         self.processed.knows(message_id)
     }
 
+    /// A message was handled to the end and is not deleted yet.
+    pub(crate) fn remember(&self, message_id: &str) {
+        self.processed.remember(message_id);
+    }
+
     /// Deletes a message that was handled to the end.
     pub(crate) async fn delete(&self, held: &Held) -> Settled {
         held.settling();

@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::park::ParkFigures;
+
 /// How one breaker stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BreakerStatus {
@@ -58,6 +60,8 @@ pub struct StatusSnapshot {
     pub last_poll_ms_ago: Option<u64>,
     /// Each sink's breaker.
     pub breakers: Vec<BreakerStatus>,
+    /// What is parked of the queue, by whatever worker; counted every 10 s.
+    pub parked: ParkFigures,
     /// A drain has begun.
     pub draining: bool,
     /// Sums since the start.
@@ -77,6 +81,7 @@ pub struct EngineStatus {
     /// Milliseconds after `started`, plus one; zero before the first poll.
     last_poll: AtomicU64,
     pub(crate) breakers: Mutex<Vec<BreakerStatus>>,
+    pub(crate) parked: Mutex<ParkFigures>,
     pub(crate) draining: AtomicBool,
     pub(crate) received: AtomicU64,
     pub(crate) settled: AtomicU64,
@@ -106,6 +111,7 @@ impl EngineStatus {
             pollers: AtomicUsize::new(0),
             last_poll: AtomicU64::new(0),
             breakers: Mutex::new(Vec::new()),
+            parked: Mutex::default(),
             draining: AtomicBool::new(false),
             received: AtomicU64::new(0),
             settled: AtomicU64::new(0),
@@ -154,6 +160,7 @@ impl EngineStatus {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
                 .clone(),
+            parked: *self.parked.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
             draining: self.draining.load(Ordering::Relaxed),
             totals: Totals {
                 received: read(&self.received),

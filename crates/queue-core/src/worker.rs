@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::breaker::Probe;
 use crate::lease::Lease;
+use crate::park::ParkStore;
 
 /// Who is to blame, and so whether an error counts against the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,5 +167,10 @@ pub trait Worker: Send + Sync + 'static {
     /// The sinks that this worker cannot do without; each gets a breaker.
     fn probes(&self) -> Vec<Arc<dyn Probe>> {
         Vec::new()
+    }
+
+    /// Where groups of a FIFO queue are parked; without it a worker on one is refused.
+    fn parking(&self) -> Option<Arc<dyn ParkStore>> {
+        None
     }
 }

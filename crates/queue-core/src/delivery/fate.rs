@@ -11,11 +11,14 @@ use super::decode;
 use super::reject::Rejection;
 use super::{ALONE_LATER, Core, NOTE_FROM};
 use crate::attempts::{History, RecordedFailure};
+use crate::backoff;
 use crate::decide::{self, Action, Event, Standing};
 use crate::driver::Received;
 use crate::events::{self, Outcome};
 use crate::fetch::Taken;
 use crate::lease::Held;
+use crate::park::admit::{marker, unmarked};
+use crate::park::{ParkStoreError, Place};
 use crate::settle::Settled;
 use crate::worker::{Error, Worker};
 
@@ -23,7 +26,7 @@ use crate::worker::{Error, Worker};
 pub(crate) struct Case<'a> {
     pub(super) received: &'a Received,
     pub(super) held: &'a Held,
-    pub(super) header: Option<Header>,
+    pub(crate) header: Option<Header>,
     pub(super) history: History,
     pub(super) schedule: Schedule,
 }
@@ -128,12 +131,18 @@ impl<W: Worker> Core<W> {
     pub(crate) async fn apply(&self, case: &Case<'_>, event: Event, reason: &str) -> Fate {
         let standing = self.standing(case);
         let (delay, outcome) = match decide::decide(event, &standing, &case.schedule) {
-            Action::Settle => return self.settle(case, Outcome::Settled).await,
-            Action::Drop => return self.settle(case, Outcome::Dropped).await,
+            Action::Settle => return self.done(case, Outcome::Settled).await,
+            Action::Drop => return self.done(case, Outcome::Dropped).await,
             Action::Leave => return Fate::LOST,
-            Action::Reject(code) => match self.reject(case, code, reason).await {
-                Ok(()) => return self.settle(case, Outcome::DeadLettered).await,
-                Err(()) => (self.delay_after_rejection(case, &standing), Outcome::Retried),
+            Action::Park(code) => match self.park(case, Place::First, code, reason).await {
+                Ok(true) => return self.settle(case, Outcome::Parked).await,
+                Ok(false) => (self.delay_after_rejection(case, &standing), Outcome::Retried),
+                Err(_) => return self.store_is_down(case),
+            },
+            Action::Reject(code) => match self.park(case, Place::Rejected, code, reason).await {
+                Ok(true) => return self.reject(case, code, reason).await,
+                Ok(false) => (self.delay_after_rejection(case, &standing), Outcome::Retried),
+                Err(_) => return self.store_is_down(case),
             },
             Action::Retry { interval, at_least } => {
                 (self.jitter.delay(interval, at_least), Outcome::Retried)
@@ -149,28 +158,71 @@ impl<W: Worker> Core<W> {
         Fate::Back { outcome, delay }
     }
 
-    fn delay_after_rejection(&self, case: &Case<'_>, standing: &Standing) -> Duration {
+    pub(crate) fn delay_after_rejection(&self, case: &Case<'_>, standing: &Standing) -> Duration {
         match decide::decide(Event::NotDeadLettered, standing, &case.schedule) {
             Action::Retry { interval, at_least } => self.jitter.delay(interval, at_least),
             _ => ALONE_LATER,
         }
     }
 
-    async fn reject(&self, case: &Case<'_>, code: ErrorCode, reason: &str) -> Result<(), ()> {
+    /// Parks the group of a message on FIFO; elsewhere there is none, and all is well. `false` when
+    /// there is no room.
+    async fn park(
+        &self,
+        case: &Case<'_>,
+        place: Place,
+        code: ErrorCode,
+        reason: &str,
+    ) -> Result<bool, ParkStoreError> {
+        let Some(parking) = &self.parking else { return Ok(true) };
+        let (received, header) = (case.received, case.header.as_ref());
+        parking.park::<W::Message>(received, header, place, code, reason).await
+    }
+
+    /// Without the parking store nothing of the group may go on; no attempt is used up.
+    pub(crate) fn store_is_down(&self, case: &Case<'_>) -> Fate {
+        self.breakers.failed("the parking store does not answer");
+        let interval = backoff::interval(&backoff::INFRASTRUCTURE, case.received.receives);
+        Fate::Back { outcome: Outcome::Retried, delay: self.jitter.delay(interval, Duration::ZERO) }
+    }
+
+    /// Sends the dead letter of a message whose group is parked where there is one, then deletes it.
+    pub(crate) async fn reject(&self, case: &Case<'_>, code: ErrorCode, reason: &str) -> Fate {
         let reason = if reason.is_empty() { code.title } else { reason };
+        let received = Received { attributes: unmarked(case.received), ..case.received.clone() };
         let rejection = Rejection {
-            received: case.received,
+            received: &received,
             body: &decode::resendable::<W::Message>(case.received),
             header: case.header.as_ref(),
             code,
             reason,
             history: &case.history,
         };
-        self.dead_letters.send(&rejection).await.map_err(|_| ())
+        if self.dead_letters.send(&rejection).await.is_err() {
+            let delay = self.delay_after_rejection(case, &self.standing(case));
+            return Fate::Back { outcome: Outcome::Retried, delay };
+        }
+        if let Some(parking) = &self.parking {
+            parking.lettered::<W::Message>(case.received, case.header.as_ref()).await;
+        }
+        self.settle(case, Outcome::DeadLettered).await
+    }
+
+    /// A message's work is done: one that was released from a parked group leaves its line first.
+    async fn done(&self, case: &Case<'_>, outcome: Outcome) -> Fate {
+        if let Some(parking) = &self.parking
+            && let Some(marker) = marker(case.received)
+            && parking.handled(case.received, marker).await.is_err()
+        {
+            // It comes again, and costs no work then.
+            self.settler.remember(&case.received.message_id);
+            return self.store_is_down(case);
+        }
+        self.settle(case, outcome).await
     }
 
     /// Deletes a message whose work is done, and what was recorded of it.
-    async fn settle(&self, case: &Case<'_>, outcome: Outcome) -> Fate {
+    pub(crate) async fn settle(&self, case: &Case<'_>, outcome: Outcome) -> Fate {
         if !case.history.attempts.is_empty() {
             self.recorder.forget(&case.identity()).await;
         }

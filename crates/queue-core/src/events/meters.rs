@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
+use crate::park::ParkFigures;
 use crate::status::{BreakerStatus, EngineStatus};
 
 /// Messages handed over by the broker.
@@ -32,6 +33,15 @@ pub const FAILURES_TOTAL: &str = "flotilla_failures_total";
 /// Polls that failed, and pollers that had to be replaced.
 pub const POLL_FAILURES_TOTAL: &str = "flotilla_poll_failures_total";
 
+/// FIFO groups that are parked, of the queue.
+pub const PARKED_GROUPS: &str = "flotilla_parked_groups";
+/// Messages in the lines of parked groups, of the queue.
+pub const PARKED_MESSAGES: &str = "flotilla_parked_messages";
+/// Times a group was parked, by `reason` (a code of the registry).
+pub const GROUPS_PARKED_TOTAL: &str = "flotilla_groups_parked_total";
+/// Messages that stay in the queue since a parked line or the store is full, each time.
+pub const PARKING_FULL_TOTAL: &str = "flotilla_parking_full_total";
+
 /// How a message's stay in this process ended; a closed vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -47,6 +57,8 @@ pub enum Outcome {
     Held,
     /// In the dead-letter queue.
     DeadLettered,
+    /// In the line of its parked FIFO group.
+    Parked,
     /// Done before, deleted without work.
     Dropped,
     /// No longer ours.
@@ -54,13 +66,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 9] = [
         (Self::Settled, "settled"),
         (Self::Retried, "retried"),
         (Self::Snoozed, "snoozed"),
         (Self::Released, "released"),
         (Self::Held, "held"),
         (Self::DeadLettered, "dead_lettered"),
+        (Self::Parked, "parked"),
         (Self::Dropped, "dropped"),
         (Self::Lost, "lost"),
     ];
@@ -119,7 +132,7 @@ impl Meters {
         }
     }
 
-    fn labels(&self) -> [(&'static str, String); 2] {
+    pub(super) fn labels(&self) -> [(&'static str, String); 2] {
         [("queue", self.queue.clone()), ("worker", self.worker.to_owned())]
     }
 
@@ -167,7 +180,7 @@ impl Meters {
             Outcome::Dropped => &self.status.dropped,
             // Counted where they happen: a part is a dead letter, too, and a lease may be lost by a
             // message that is settled all the same.
-            Outcome::DeadLettered | Outcome::Lost => return,
+            Outcome::DeadLettered | Outcome::Lost | Outcome::Parked => return,
         };
         add(figure, 1);
     }
@@ -177,6 +190,15 @@ impl Meters {
         self.status.leases.store(leases, Ordering::Relaxed);
         self.in_flight.set(leases as f64);
         self.oldest_age.set(oldest.as_secs_f64());
+    }
+
+    /// What is parked of the queue, by whatever worker.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge of at most 100,000")]
+    pub(crate) fn parked(&self, figures: ParkFigures) {
+        let labels = self.labels();
+        metrics::gauge!(PARKED_GROUPS, &labels).set(figures.groups as f64);
+        metrics::gauge!(PARKED_MESSAGES, &labels).set(figures.messages as f64);
+        *self.status.parked.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = figures;
     }
 
     pub(crate) fn idle(&self) {

@@ -166,7 +166,6 @@ impl BrokerQueue {
         self.losing.lock().unwrap().push(body.to_owned());
     }
 
-    /// Whether a receipt's lease is to be lost now.
     fn loses(&self, receipt: &str) -> bool {
         let handed_out = self.handed_out.lock().unwrap();
         let body = handed_out.iter().find(|(other, _)| other == receipt).map(|(_, body)| body);

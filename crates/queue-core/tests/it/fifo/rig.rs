@@ -12,12 +12,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use queue_core::{
     AttemptStore, Clock, DeadLetter, Delivery, DrainReport, Driver, Engine, EngineConfig,
-    EngineStatus, Failure, MemoryAttempts, Ports, Probe, Worker,
+    EngineStatus, Failure, MemoryAttempts, ParkStore, Ports, Probe, Worker,
 };
 use serde_json::value::RawValue;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::store::Store;
 use crate::broker_driver::{BrokerQueue, World};
 use crate::rig::{DAY, Job, QUEUE, Sink, header};
 
@@ -72,6 +73,7 @@ type Handle = dyn Fn(Delivery<Order>) -> BoxFuture<'static, Result<(), Failure>>
 pub(crate) struct OrderWorker {
     handle: Box<Handle>,
     probes: Vec<Arc<dyn Probe>>,
+    parking: Arc<dyn ParkStore>,
 }
 
 impl Worker for OrderWorker {
@@ -84,6 +86,10 @@ impl Worker for OrderWorker {
 
     fn probes(&self) -> Vec<Arc<dyn Probe>> {
         self.probes.clone()
+    }
+
+    fn parking(&self) -> Option<Arc<dyn ParkStore>> {
+        Some(Arc::clone(&self.parking))
     }
 }
 
@@ -161,6 +167,7 @@ pub(crate) struct FifoRig {
     pub(crate) config: EngineConfig,
     pub(crate) sink: Arc<Sink>,
     pub(crate) probed: bool,
+    pub(crate) parking: Arc<Store>,
     pub(crate) book: Arc<Book>,
 }
 
@@ -192,6 +199,7 @@ impl FifoRig {
             },
             sink: Arc::default(),
             probed: false,
+            parking: Arc::default(),
             book: Arc::default(),
         }
     }
@@ -233,8 +241,10 @@ impl FifoRig {
             attempts: Arc::clone(&self.attempts),
             clock: Arc::clone(&self.world) as Arc<dyn Clock>,
         };
+        let parking = Arc::clone(&self.parking) as Arc<dyn ParkStore>;
         let engine =
-            Engine::new(Arc::new(OrderWorker { handle, probes }), ports, self.config).unwrap();
+            Engine::new(Arc::new(OrderWorker { handle, probes, parking }), ports, self.config)
+                .unwrap();
         let status = engine.status();
         let drain = CancellationToken::new();
         let task = tokio::spawn(engine.run(drain.clone()));
@@ -271,7 +281,6 @@ impl Running {
     }
 
     /// Stops as a crash would.
-    #[expect(dead_code, reason = "the storms come with parking")]
     pub(crate) async fn crash(self) {
         self.task.abort();
         let _aborted = self.task.await;
