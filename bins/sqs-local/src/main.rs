@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser};
-use sqs_emulator::server::FaultRules;
+use sqs_emulator::server::{FaultRules, SEGMENT_BYTES};
 use sqs_emulator::{BrokerConfig, Server, ServerError, ServerOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,10 @@ struct Arguments {
     /// Keep queues and messages in this directory. Without it, everything is gone at the end.
     #[arg(long, env = "SQS_LOCAL_DATA_DIR", value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
+    /// Bytes of log after which a snapshot replaces it.
+    #[arg(long, env = "SQS_LOCAL_SEGMENT_BYTES", value_name = "BYTES",
+        value_parser = clap::value_parser!(u64).range(65_536..), default_value_t = SEGMENT_BYTES)]
+    segment_bytes: u64,
     /// Refuse a second purge, and a deleted queue's name, for 60 seconds as AWS does.
     #[arg(long, env = "SQS_LOCAL_STRICT")]
     strict: bool,
@@ -149,6 +153,7 @@ fn options(arguments: &Arguments) -> Result<ServerOptions, String> {
     let faults = arguments.faults.as_deref().map(read_faults).transpose()?;
     Ok(ServerOptions {
         data_dir: arguments.data_dir.clone(),
+        segment_bytes: arguments.segment_bytes,
         broker: if arguments.strict { broker.strict() } else { broker },
         test_controls: arguments.test_controls,
         faults,

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::errors::{ErrorKind, SqsError};
 use crate::model::{Caller, QueueId};
 use crate::operations::{Receive, Request, Response};
-use crate::store::{Durability, Store, StoreError};
+use crate::store::{Durability, SEGMENT_BYTES, Store, StoreError};
 use crate::waiters::{Place, Waiters};
 
 /// Milliseconds ahead of the system's clock from which a start says so.
@@ -65,7 +65,16 @@ impl Hub {
 
     /// A broker that keeps everything it acknowledges in that directory.
     pub fn open(config: BrokerConfig, data_dir: &Path) -> Result<Self, StoreError> {
-        let (store, mut broker) = Store::open(data_dir, config)?;
+        Self::open_with(config, data_dir, SEGMENT_BYTES)
+    }
+
+    /// Like [`Hub::open`]; the log is replaced by a snapshot whenever it has grown by that much.
+    pub fn open_with(
+        config: BrokerConfig,
+        data_dir: &Path,
+        segment_bytes: u64,
+    ) -> Result<Self, StoreError> {
+        let (store, mut broker) = Store::open(data_dir, config, segment_bytes)?;
         broker.keep_journal();
         Ok(Self::new(broker, Some(store)))
     }

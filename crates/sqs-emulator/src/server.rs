@@ -21,6 +21,8 @@ use crate::faults::{self, Faults};
 use crate::hub::Hub;
 use crate::store::StoreError;
 
+pub use crate::store::SEGMENT_BYTES;
+
 mod controls;
 mod dispatch;
 mod faulty;
@@ -42,6 +44,8 @@ pub struct ServerOptions {
     pub addr: SocketAddr,
     /// Where to keep what is acknowledged; memory only when `None`.
     pub data_dir: Option<PathBuf>,
+    /// Bytes of log after which it is replaced by a snapshot.
+    pub segment_bytes: u64,
     /// The broker's own choices. A seed of 0 is replaced by a random one.
     pub broker: BrokerConfig,
     /// Whether callers may move the clock and ask for faults. Off by default: what can make a queue
@@ -57,6 +61,7 @@ impl ServerOptions {
         Self {
             addr,
             data_dir: None,
+            segment_bytes: SEGMENT_BYTES,
             broker: BrokerConfig::default(),
             test_controls: false,
             faults: None,
@@ -124,7 +129,8 @@ impl Server {
 
     /// Like [`Server::bind`], with every choice.
     pub async fn open(options: ServerOptions) -> Result<Self, ServerError> {
-        let ServerOptions { addr, data_dir, mut broker, test_controls, faults } = options;
+        let ServerOptions { addr, data_dir, segment_bytes, mut broker, test_controls, faults } =
+            options;
         let plan = faults::rules::Plan::parse(&faults.unwrap_or_default())?;
         let faults = Arc::new(Faults::new(test_controls, plan));
         if broker.seed == 0 {
@@ -134,7 +140,7 @@ impl Server {
         let listener = TcpListener::bind(addr).await.map_err(listen_error)?;
         let bound = listener.local_addr().map_err(listen_error)?;
         let hub = match data_dir {
-            Some(path) => Hub::open(broker, &path)?,
+            Some(path) => Hub::open_with(broker, &path, segment_bytes)?,
             None => Hub::in_memory(broker),
         };
         Ok(Self { listener, addr: bound, hub, faults, test_controls })

@@ -23,6 +23,10 @@ mod writer;
 use directory::Directory;
 use writer::Writer;
 
+/// A segment is sealed at this size, or at twice the newest snapshot's when that is more: so the
+/// bytes that compaction writes stay below those that callers do.
+pub const SEGMENT_BYTES: u64 = 64 * 1_048_576;
+
 /// What a caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Durability {
@@ -86,8 +90,12 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens a directory, made when absent, and reads its state into a new broker.
-    pub(crate) fn open(path: &Path, config: BrokerConfig) -> Result<(Self, Broker), StoreError> {
-        let directory = Directory::open(path)?;
+    pub(crate) fn open(
+        path: &Path,
+        config: BrokerConfig,
+        segment_bytes: u64,
+    ) -> Result<(Self, Broker), StoreError> {
+        let directory = Directory::open(path, segment_bytes)?;
         let mut broker = Broker::new(config);
         let tail = directory.load(&mut broker)?;
         let writer = Writer::start(directory.clone(), tail)?;

@@ -93,7 +93,24 @@ impl Client {
         reply
     }
 
+    /// Reads one of the emulator's own pages as JSON.
+    pub(crate) fn get(&mut self, path: &str) -> Value {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.addr);
+        let (status, page) = self.exchange(&request).unwrap();
+        assert_eq!(status, 200, "{path}: {page}");
+        page
+    }
+
     fn try_call(&mut self, action: &str, body: &str) -> Option<(u16, Value)> {
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: {}\r\nX-Amz-Target: AmazonSQS.{action}\r\nContent-Length: {}\r\n\r\n{body}",
+            self.addr,
+            body.len()
+        );
+        self.exchange(&request)
+    }
+
+    fn exchange(&mut self, request: &str) -> Option<(u16, Value)> {
         if self.stream.is_none() {
             let stream = TcpStream::connect(&self.addr).ok()?;
             stream.set_nodelay(true).ok()?;
@@ -101,11 +118,6 @@ impl Client {
             self.stream = Some(BufReader::new(stream));
         }
         let stream = self.stream.as_mut()?;
-        let request = format!(
-            "POST / HTTP/1.1\r\nHost: {}\r\nX-Amz-Target: AmazonSQS.{action}\r\nContent-Length: {}\r\n\r\n{body}",
-            self.addr,
-            body.len()
-        );
         stream.get_mut().write_all(request.as_bytes()).ok()?;
         let mut status = None;
         let mut length = 0;

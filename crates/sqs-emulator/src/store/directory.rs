@@ -12,6 +12,7 @@ use crate::broker::Broker;
 #[derive(Clone, Debug)]
 pub(super) struct Directory {
     path: PathBuf,
+    segment_bytes: u64,
     _lock: Arc<File>,
 }
 
@@ -27,13 +28,13 @@ pub(super) struct Tail {
 }
 
 impl Directory {
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &Path, segment_bytes: u64) -> Result<Self, StoreError> {
         fs::create_dir_all(path).map_err(|error| StoreError::io("create", path, error))?;
         let lock_path = path.join("lock");
         let lock = File::create(&lock_path)
             .map_err(|error| StoreError::io("create", &lock_path, error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: Arc::new(lock) }),
+            Ok(()) => Ok(Self { path: path.to_owned(), segment_bytes, _lock: Arc::new(lock) }),
             Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
             Err(fs::TryLockError::Error(error)) => Err(StoreError::io("lock", &lock_path, error)),
         }
@@ -45,6 +46,11 @@ impl Directory {
 
     pub(super) fn snapshot(&self, number: u64) -> PathBuf {
         self.path.join(format!("snapshot-{number:016}.bin"))
+    }
+
+    /// At which length a segment is sealed.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
     }
 
     pub(super) fn probe(&self) -> PathBuf {

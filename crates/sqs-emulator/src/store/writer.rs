@@ -16,9 +16,6 @@ use super::{Durability, StoreError};
 
 /// Queued bytes from which callers wait before they change anything.
 const QUEUED_BYTES_MAX: usize = 64 * 1_048_576;
-/// A segment is sealed at this size, or at twice the newest snapshot's when that is more: so the
-/// bytes that compaction writes stay below those that callers do.
-const SEGMENT_BYTES: u64 = 64 * 1_048_576;
 /// How often a failed disk is tried again at most.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 /// Free space that has to be there before a failed disk is used again.
@@ -207,7 +204,7 @@ impl Disk {
             tail.bytes = MAGIC.len() as u64;
             directory.sync()?;
         }
-        let rotate_at = SEGMENT_BYTES.max(2 * tail.snapshot_bytes);
+        let rotate_at = directory.segment_bytes().max(2 * tail.snapshot_bytes);
         Ok(Self { directory, file, synced_bytes: tail.bytes, tail, rotate_at, compaction: None })
     }
 
@@ -273,7 +270,7 @@ impl Disk {
         let sealing = self.file.sync_all().map_err(|error| error.to_string());
         if let Err(error) = sealing.and_then(|()| self.reopen(tail)) {
             // The old segment still takes records; try again after as many bytes once more.
-            self.rotate_at = self.tail.bytes + SEGMENT_BYTES;
+            self.rotate_at = self.tail.bytes + self.directory.segment_bytes();
             tracing::warn!(%error, "no new segment could be started");
             return;
         }
@@ -293,7 +290,7 @@ impl Disk {
         match self.compaction.take().map(JoinHandle::join) {
             Some(Ok(Ok(bytes))) => {
                 self.tail.snapshot_bytes = bytes;
-                self.rotate_at = SEGMENT_BYTES.max(2 * bytes);
+                self.rotate_at = self.directory.segment_bytes().max(2 * bytes);
                 return self.tail.bytes >= self.rotate_at;
             }
             Some(Ok(Err(error))) => {
