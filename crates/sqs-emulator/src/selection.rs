@@ -8,7 +8,7 @@ use crate::model::{Delivery, MessageAttribute};
 pub struct Selection {
     /// `AttributeNames` and `MessageSystemAttributeNames` together.
     pub system: Vec<String>,
-    /// `MessageAttributeNames`: `All`, `.*`, a name, or a prefix before `.*`.
+    /// `MessageAttributeNames`: `All`, `*`, `.*`, a name, or a prefix before `.*`.
     pub attributes: Vec<String>,
 }
 
@@ -52,11 +52,12 @@ impl Selection {
     }
 }
 
-/// `prefix.*` means "starts with prefix": recorded from AWS, `col.*` also matches `color`.
+/// `prefix.*` means "starts with prefix": recorded from AWS, `col.*` also matches `color`, and a star
+/// alone matches all.
 fn matches(asked: &str, name: &str) -> bool {
     match asked.strip_suffix(".*") {
         Some(prefix) => name.starts_with(prefix),
-        None => asked == "All" || asked == name,
+        None => ["All", "*", name].contains(&asked),
     }
 }
 
@@ -69,6 +70,8 @@ mod tests {
         for (asked, name, expected) in [
             ("All", "color", true),
             (".*", "color", true),
+            ("*", "color", true),
+            ("c*", "color", false),
             ("color", "color", true),
             ("colo", "color", false),
             ("col.*", "color", true),

@@ -22,6 +22,19 @@ const ACTIONS: [&str; 8] = [
     "PurgeQueue",
 ];
 
+/// What nobody else can be allowed.
+const OWNERS: [&str; 9] = [
+    "AddPermission",
+    "CreateQueue",
+    "DeleteQueue",
+    "ListQueues",
+    "ListQueueTags",
+    "RemovePermission",
+    "SetQueueAttributes",
+    "TagQueue",
+    "UntagQueue",
+];
+
 impl Broker {
     pub(super) fn add_permission(
         &mut self,
@@ -46,7 +59,11 @@ impl Broker {
             ));
         }
         if let Some(action) = actions.iter().find(|action| !ACTIONS.contains(&action.as_str())) {
-            let reason = "Please refer to the appropriate WSDL for a list of valid actions. ";
+            let reason = if OWNERS.contains(&action.as_str()) {
+                "Only the queue owner is allowed to invoke this action."
+            } else {
+                "Please refer to the appropriate WSDL for a list of valid actions. "
+            };
             return Err(SqsError::value(format!("SQS:{action}"), "ActionName", reason));
         }
         let mut policy = policy(queue);
@@ -80,7 +97,7 @@ impl Broker {
         let before = statements.len();
         statements.retain(|statement| statement["Sid"] != label.as_str());
         if statements.len() == before {
-            return Err(SqsError::value(label, "Label", "can't find label."));
+            return Err(SqsError::value(label, "Label", "can't find label on existing policy."));
         }
         let text = if statements.is_empty() { String::new() } else { policy.to_string() };
         let id = queue.id;

@@ -51,6 +51,11 @@ impl Broker {
             Request::UntagQueue { queue, keys } => {
                 let queue = self.queue_at(now, &queue)?;
                 let (queue, mut tags) = (queue.id, queue.tags.clone());
+                if keys.is_empty() {
+                    return Err(SqsError::invalid(
+                        "Tag keys must be between 1 and 128 characters in length.",
+                    ));
+                }
                 tags.retain(|key, _| !keys.contains(key));
                 self.commit(Effect::TagsSet { queue, tags });
                 Ok(Response::Done)
@@ -77,7 +82,7 @@ impl Broker {
         let fifo = wanted.get("FifoQueue").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         check_name(&name, fifo)?;
         let canonical = attributes::canonical(wanted, fifo)?;
-        check_tags(&tags)?;
+        check_tags(&name, &tags)?;
         let arn = caller.queue(&name);
         if let Some(queue) = self.names.get(&arn).and_then(|id| self.queues.get(id)) {
             let differs = canonical.iter().find(|(name, value)| {
@@ -218,9 +223,13 @@ impl Broker {
 
     fn tag(&mut self, now: i64, queue: &QueueRef, tags: Texts) -> Result<Response, SqsError> {
         let queue = self.queue_at(now, queue)?;
-        let (queue, mut all) = (queue.id, queue.tags.clone());
+        if tags.is_empty() {
+            return Err(SqsError::missing("Tags"));
+        }
+        let mut all = queue.tags.clone();
         all.extend(tags);
-        check_tags(&all)?;
+        check_tags(queue.arn.name(), &all)?;
+        let queue = queue.id;
         self.commit(Effect::TagsSet { queue, tags: all });
         Ok(Response::Done)
     }
@@ -357,11 +366,9 @@ fn check_name(name: &str, fifo: bool) -> Result<(), SqsError> {
     }))
 }
 
-fn check_tags(tags: &Texts) -> Result<(), SqsError> {
+fn check_tags(queue: &str, tags: &Texts) -> Result<(), SqsError> {
     if tags.len() > TAGS_MAX {
-        return Err(SqsError::invalid(format!(
-            "Too many tags added for queue. Maximum is {TAGS_MAX}."
-        )));
+        return Err(SqsError::invalid(format!("Too many tags added for queue {queue}.")));
     }
     Ok(())
 }

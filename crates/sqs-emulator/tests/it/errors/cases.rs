@@ -219,6 +219,9 @@ pub(super) fn cases() -> Vec<(&'static str, &'static str, Value)> {
         ("permission nameless", "AddPermission", permission(None, &["SendMessage"])),
         ("permission for nothing", "AddPermission", permission(Some("l"), &[])),
         ("permission unknown", "AddPermission", permission(Some("l"), &["FlyMessage"])),
+        ("permission of owners", "AddPermission", permission(Some("l"), &["DeleteQueue"])),
+        ("no tags", "TagQueue", json!({ "QueueUrl": "Q" })),
+        ("no tag keys", "UntagQueue", json!({ "QueueUrl": "Q" })),
         ("permission long", "AddPermission", permission(Some("l"), &["SendMessage"; 8])),
         ("permission absent", "RemovePermission", json!({ "QueueUrl": "Q", "Label": "none" })),
         (
