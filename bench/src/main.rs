@@ -7,6 +7,7 @@ mod books;
 mod bulk;
 mod client;
 mod drain;
+mod emulator;
 mod engine;
 mod fleet;
 mod ids;
@@ -16,6 +17,7 @@ mod opensearch;
 mod pile;
 mod postgres;
 mod process;
+mod raw_http;
 mod report;
 mod samples;
 mod searchable;
@@ -37,7 +39,7 @@ const BUCKETS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 30.0, 120.0];
 /// Measures; prints a table and, with `BENCH_OUT`, JSON lines.
 #[derive(Parser)]
 struct Cli {
-    /// Only the groups whose name contains one of these: api, engine, stub, postgres, opensearch,
+    /// Only the groups whose name contains one of these: api, engine, emulator, stub, postgres, opensearch,
     /// whole, fleet.
     only: Vec<String>,
     /// Where to write the figures as JSON lines.
@@ -92,6 +94,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("engine") {
         engine::run(&mut report, 1_000 * cli.scale).await?;
+    }
+    if wanted("emulator") {
+        tokio::task::block_in_place(|| emulator::run(&mut report, 4_000 * cli.scale))?;
     }
     if wanted("stub") {
         drain::stub(&mut report, cli.scale).await?;
