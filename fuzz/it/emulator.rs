@@ -6,6 +6,7 @@ use sqs_emulator::{Broker, BrokerConfig, Caller, Request, Response, SqsError};
 use crate::corpus::{Corpus, Session};
 
 const HOST: &str = "localhost:4566";
+const XML: query::Format = query::Format::Xml;
 
 #[derive(Clone)]
 struct Emulator {
@@ -83,10 +84,10 @@ fn ask_query(emulator: &mut Emulator, input: &[u8]) -> bool {
     let reply = match query::decode("/", None, input, &emulator.caller) {
         Ok(None) => query::no_action(),
         Ok(Some(call)) => match emulator.call(Ok(call.request)) {
-            Ok(response) => query::encode(call.action, &response, HOST, "id"),
-            Err(error) => query::encode_error(&error, "id"),
+            Ok(response) => query::encode(XML, call.action, &response, HOST, "id"),
+            Err(error) => query::encode_error(XML, &error, "id"),
         },
-        Err(error) => query::encode_error(&error, "id"),
+        Err(error) => query::encode_error(XML, &error, "id"),
     };
     let text = std::str::from_utf8(&reply.body).unwrap();
     roxmltree::Document::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));

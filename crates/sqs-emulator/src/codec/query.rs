@@ -2,6 +2,7 @@
 //! URL, and XML back. Older SDKs and `curl` speak it.
 
 mod form;
+mod negotiated;
 mod requests;
 mod responses;
 mod xml;
@@ -50,22 +51,57 @@ pub fn credential(query: Option<&str>) -> Option<String> {
     fields.text("X-Amz-Credential").or_else(|| fields.text("AWSAccessKeyId"))
 }
 
+/// How a caller wants replies written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Unless it says otherwise.
+    Xml,
+    /// When that is what it accepts.
+    Json,
+}
+
+impl Format {
+    /// By the `Accept` header.
+    pub fn of(accept: Option<&str>) -> Self {
+        if accept == Some(negotiated::CONTENT_TYPE) { Self::Json } else { Self::Xml }
+    }
+
+    fn reply(self, status: u16, body: Vec<u8>) -> Reply {
+        let content_type = match self {
+            Self::Xml => CONTENT_TYPE,
+            Self::Json => negotiated::CONTENT_TYPE,
+        };
+        Reply { status, content_type, query_error: None, body: body.into() }
+    }
+}
+
 /// Writes a reply. `host` is the one that the caller used.
-pub fn encode(action: &str, response: &Response, host: &str, request_id: &str) -> Reply {
-    let body = responses::encode(action, response, host, request_id);
-    Reply { status: 200, content_type: CONTENT_TYPE, query_error: None, body: body.into() }
+pub fn encode(
+    format: Format,
+    action: &str,
+    response: &Response,
+    host: &str,
+    request_id: &str,
+) -> Reply {
+    let body = match format {
+        Format::Xml => responses::encode(action, response, host, request_id),
+        Format::Json => negotiated::encode(action, response, host, request_id),
+    };
+    format.reply(200, body)
 }
 
 /// Writes an error.
-pub fn encode_error(error: &SqsError, request_id: &str) -> Reply {
+pub fn encode_error(format: Format, error: &SqsError, request_id: &str) -> Reply {
     let message = match error.kind {
         // The one text that is another than in JSON.
         ErrorKind::QueueDoesNotExist => "The specified queue does not exist for this wsdl version.",
         _ => &error.message,
     };
-    let body = responses::encode_error(error, message, request_id);
-    let status = error.kind.status();
-    Reply { status, content_type: CONTENT_TYPE, query_error: None, body: body.into() }
+    let body = match format {
+        Format::Xml => responses::encode_error(error, message, request_id),
+        Format::Json => negotiated::encode_error(error, message, request_id),
+    };
+    format.reply(error.kind.status(), body)
 }
 
 /// What a request without an action gets.

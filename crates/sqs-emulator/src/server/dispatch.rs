@@ -66,6 +66,7 @@ async fn answer_query(
     hang_up: &mut bool,
 ) -> Reply {
     let query = parts.uri.query();
+    let format = query::Format::of(text(parts, "accept"));
     let answer = async {
         let caller = caller(parts, host, query::credential(query).as_deref())?;
         let body = read(body).await?;
@@ -77,9 +78,9 @@ async fn answer_query(
         drop(body);
         asked.request.trace(text(parts, TRACE));
         let response = faulty::call(app, parts, &caller, asked.request, hang_up).await?;
-        Ok(query::encode(asked.action, &response, host, id))
+        Ok(query::encode(format, asked.action, &response, host, id))
     };
-    answer.await.unwrap_or_else(|error| query::encode_error(&error, id))
+    answer.await.unwrap_or_else(|error| query::encode_error(format, &error, id))
 }
 
 /// Who calls: by the header, else by the signed URL, else whoever calls that region's host.

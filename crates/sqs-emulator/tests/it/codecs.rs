@@ -223,7 +223,7 @@ fn run(steps: &[Step]) {
 fn same_reply(action: &str, response: &Response) {
     let json = json_codec::encode(response, HOST).body;
     let json = if json.is_empty() { json!({}) } else { serde_json::from_slice(&json).unwrap() };
-    let xml = query::encode(action, response, HOST, "id").body;
+    let xml = query::encode(query::Format::Xml, action, response, HOST, "id").body;
     let xml = std::str::from_utf8(&xml).unwrap();
     let document = roxmltree::Document::parse(xml).unwrap_or_else(|error| panic!("{error}: {xml}"));
     let result = format!("{action}Result");

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqs_emulator::Server;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{action, http};
+use crate::support::{action, http, http_at};
 
 struct Running {
     addr: std::net::SocketAddr,
@@ -180,6 +180,100 @@ async fn accounts_and_regions_do_not_see_each_other() {
         let listed = call(account, region, "ListQueues", "{}").await.json();
         assert_eq!(listed.get("QueueUrls").is_some(), seen, "{account} {region}");
     }
+    server.stop().await;
+}
+
+/// What SDKs do not do and `curl` and browsers may: a queue's URL, a `GET`, a reply as JSON.
+#[tokio::test]
+async fn the_query_protocol_is_spoken_on_queue_urls() {
+    let server = Running::start().await;
+    let addr = server.addr;
+    for name in ["q", "other"] {
+        server.ok("CreateQueue", json!({ "QueueName": name })).await;
+    }
+    let get = async |query: &str, headers: &str| {
+        http_at(addr, "GET", &format!("/000000000000/q{query}"), headers, b"").await
+    };
+    let sent = get("?Action=SendMessage&MessageBody=a%20b", "").await;
+    assert!(sent.status == 200 && sent.body.contains("<MD5OfMessageBody>"), "{sent:?}");
+    assert_eq!(sent.header("content-type"), Some("text/xml"));
+    let got = get("?Action=ReceiveMessage&VisibilityTimeout=0", "").await;
+    assert!(got.body.contains("<Body>a b</Body>"), "{got:?}");
+    let got = get("?Action=ReceiveMessage", "Accept: application/json\r\n").await;
+    assert_eq!(got.header("content-type"), Some("application/json"));
+    let message = &got.json()["ReceiveMessageResponse"]["ReceiveMessageResult"]["messages"][0];
+    assert_eq!(message["Body"], "a b");
+
+    // A queue's URL among the parameters wins over the one that is called.
+    let other = format!(
+        "?Action=GetQueueAttributes&AttributeName=QueueArn&QueueUrl=http://{addr}/000000000000/other"
+    );
+    let other = get(&other, "Accept: application/json\r\n").await.json();
+    let attributes = &other["GetQueueAttributesResponse"]["GetQueueAttributesResult"]["Attributes"];
+    let arn = json!([{ "Name": "QueueArn", "Value": "arn:aws:sqs:us-east-1:000000000000:other" }]);
+    assert_eq!(*attributes, arn);
+
+    for action in ["CreateQueue", "ListQueues", "FlyQueue"] {
+        let refused = get(&format!("?Action={action}"), "Accept: application/json\r\n").await;
+        assert_eq!(
+            (refused.status, &refused.json()["Error"]["Code"]),
+            (400, &json!("InvalidAction"))
+        );
+    }
+    let none = get("", "").await;
+    assert_eq!((none.status, none.body.trim()), (404, "<UnknownOperationException/>"));
+    server.stop().await;
+}
+
+/// A queue's URL leads to it whoever uses it, in whatever form it names the region.
+#[tokio::test]
+async fn a_queue_url_names_one_queue() {
+    let server = Running::start().await;
+    let addr = server.addr;
+    let call = async |host: &str, path: &str, query: &str, region: Option<&str>| {
+        let signature = region.map_or_else(String::new, |region| {
+            format!(
+                "Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/{region}/sqs/aws4_request, \
+                 SignedHeaders=host, Signature=00\r\n"
+            )
+        });
+        let headers = format!("Host: {host}\r\n{signature}");
+        let reply = http_at(addr, "GET", &format!("{path}?{query}"), &headers, b"").await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply.body
+    };
+    let made = async |host: &str, region: &str| {
+        call(host, "/", "Action=CreateQueue&QueueName=q", Some(region)).await
+    };
+    assert!(
+        made("queues:4566", "us-east-1")
+            .await
+            .contains("<QueueUrl>http://queues:4566/000000000000/q<")
+    );
+    let there = made("queues:4566", "eu-west-1").await;
+    assert!(
+        there.contains("<QueueUrl>http://queues:4566/queue/eu-west-1/000000000000/q<"),
+        "{there}"
+    );
+    let named = made("sqs.eu-west-1.localhost.localstack.cloud:4566", "eu-west-1").await;
+    assert!(named.contains("http://sqs.eu-west-1.localhost.localstack.cloud:4566/000000000000/q<"));
+
+    for (host, path) in [
+        ("queues:4566", "/queue/eu-west-1/000000000000/q"),
+        ("sqs.eu-west-1.localhost.localstack.cloud:4566", "/000000000000/q"),
+        ("eu-west-1.queue.localhost.localstack.cloud:4566", "/000000000000/q"),
+    ] {
+        call(host, path, "Action=SendMessage&MessageBody=there", None).await;
+    }
+    let count = "Action=GetQueueAttributes&AttributeName.1=ApproximateNumberOfMessages";
+    let here = call("queues:4566", "/000000000000/q", count, None).await;
+    assert!(here.contains("<Value>0</Value>"), "{here}");
+    let there = call("queues:4566", "/000000000000/q", count, Some("eu-west-1")).await;
+    assert!(there.contains("<Value>3</Value>"), "{there}");
+    // A URL that is signed for later use says who calls.
+    let signed = "X-Amz-Credential=x%2F20260101%2Feu-west-1%2Fsqs%2Faws4_request";
+    let there = call("queues:4566", "/000000000000/q", &format!("{count}&{signed}"), None).await;
+    assert!(there.contains("<Value>3</Value>"), "{there}");
     server.stop().await;
 }
 

@@ -163,8 +163,10 @@ pub(crate) async fn http_at(
     body: &[u8],
 ) -> Reply {
     let mut stream = TcpStream::connect(addr).await.unwrap();
+    let own = headers.contains("Host: ").then(String::new);
+    let host = own.unwrap_or_else(|| format!("Host: {addr}\r\n"));
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+        "{method} {path} HTTP/1.1\r\n{host}Connection: close\r\nContent-Length: {}\r\n{headers}\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
