@@ -92,7 +92,7 @@ fn poison_walk(stage: &Stage) -> Result<()> {
     say("a message that is cut off was put on the queue; the worker rejects it with its reason:");
     let deadline = Instant::now() + RECOVERY_MAX;
     let letter = loop {
-        let rows = stage.ask_lines(&["dlq", "list", "audit-index", "--json"])?;
+        let rows = stage.ask_lines(&["dlq", "list", "audit-index", "--letters", "--json"])?;
         if let Some(row) = rows.into_iter().next() {
             break row;
         }
@@ -104,7 +104,9 @@ fn poison_walk(stage: &Stage) -> Result<()> {
     stage.show(&["dlq", "show", "audit-index", &id])?;
     let file = stage.write("mended.json", &poison.mended)?;
     say("mended in an editor, sent back:");
-    stage.show(&["dlq", "redrive", "audit-index", "--id", &id, "--body", &file, "--yes"])?;
+    let why = ["--why", "it was cut off", "--redrive"];
+    let edit = ["dlq", "edit", "audit-index", &id, "--body", &file];
+    stage.show(&[&edit as &[&str], &why].concat())?;
     let field = format!("{}={}", poison::FIELD, poison.mark);
     let search = ["search", "--metadata", &field];
     let found = stage.until(RECOVERY_MAX, || {
@@ -113,7 +115,7 @@ fn poison_walk(stage: &Stage) -> Result<()> {
     })?;
     ensure!(found.len() == 1, "the mended message is found {} times", found.len());
     stage.show(&search)?;
-    let rest = stage.ask_lines(&["dlq", "list", "audit-index", "--json"])?;
+    let rest = stage.ask_lines(&["dlq", "list", "audit-index", "--letters", "--json"])?;
     ensure!(rest.is_empty(), "{} dead letters are left", rest.len());
     say("dead letters left: 0");
     Ok(())

@@ -96,6 +96,11 @@ impl Settings {
         self.environment.get(name).is_some()
     }
 
+    /// A variable's text.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        self.environment.get(name).map(|value| value.to_string_lossy().into_owned())
+    }
+
     /// SQS, not yet asked anything.
     pub(crate) async fn sqs(&self) -> Result<Sqs, Failure> {
         let config = self.read::<queue_sqs::AwsConfig>()?;

@@ -52,14 +52,27 @@ pub fn to_ascii<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::
     String::from_utf8(out).map_err(serde::ser::Error::custom)
 }
 
+/// A JSON text in ASCII: other characters stand only in its strings, where each may be escaped.
+pub fn escaped(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    // Writing to memory cannot fail, and what was written is ASCII.
+    write_ascii(&mut out, text).unwrap_or_default();
+    String::from_utf8(out).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::to_ascii;
+    use super::{escaped, to_ascii};
     use proptest::prelude::*;
 
     #[test]
     fn escapes_all_but_ascii() {
         assert_eq!(to_ascii("a\u{7f}é😀\"\n").unwrap(), r#""a\u007f\u00e9\ud83d\ude00\"\n""#);
+    }
+
+    #[test]
+    fn a_text_is_escaped_in_its_strings_alone() {
+        assert_eq!(escaped("{\"é\":[1.0,\"😀\"]}"), r#"{"\u00e9":[1.0,"\ud83d\ude00"]}"#);
     }
 
     proptest! {

@@ -144,8 +144,19 @@ pub struct QueueAttributes {
     pub receives_max: Option<u32>,
     /// Where its own redrive sends messages, by ARN.
     pub dead_letter_arn: Option<String>,
+    /// What it is set to, where it is a FIFO queue.
+    pub fifo: Option<FifoAttributes>,
     /// Visible, in flight and delayed messages, all approximate.
     pub depth: Depth,
+}
+
+/// How a FIFO queue is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct FifoAttributes {
+    /// Deduplication ids count within a group, not in the whole queue.
+    pub deduplicates_per_group: bool,
+    /// The limit of calls is each group's, not the whole queue's.
+    pub throughput_per_group: bool,
 }
 
 /// Approximate counts.

@@ -12,7 +12,8 @@ use aws_sdk_sqs::types::{
     QueueAttributeName, SendMessageBatchRequestEntry,
 };
 use queue_core::driver::{
-    BATCH_ENTRIES_MAX, Depth, EntryResults, Outgoing, QueueAttributes, ReceiveRequest,
+    BATCH_ENTRIES_MAX, Depth, EntryResults, FifoAttributes, Outgoing, QueueAttributes,
+    ReceiveRequest,
 };
 use queue_core::{Driver, DriverError, EntryError, Received};
 
@@ -238,6 +239,12 @@ fn attributes<'a>(value: impl Fn(QueueAttributeName) -> Option<&'a str>) -> Queu
         retention: Duration::from_secs(number(QueueAttributeName::MessageRetentionPeriod)),
         receives_max: receives,
         dead_letter_arn: dead_letter_arn.map(str::to_owned),
+        fifo: (value(QueueAttributeName::FifoQueue) == Some("true")).then(|| FifoAttributes {
+            deduplicates_per_group: value(QueueAttributeName::DeduplicationScope)
+                == Some("messageGroup"),
+            throughput_per_group: value(QueueAttributeName::FifoThroughputLimit)
+                == Some("perMessageGroupId"),
+        }),
         depth: Depth {
             visible: number(QueueAttributeName::ApproximateNumberOfMessages),
             in_flight: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use queue_core::driver::{
-    BATCH_ENTRIES_MAX, Depth, EntryResults, Outgoing, QueueAttributes, ReceiveRequest,
+    BATCH_ENTRIES_MAX, Depth, EntryResults, FifoAttributes, Outgoing, QueueAttributes,
+    ReceiveRequest,
 };
 use queue_core::{Driver, DriverError, EntryError, Received};
 use sqs_emulator::model::{AttributeValue, Delivery, MessageAttribute};
@@ -115,6 +116,7 @@ impl Driver for InProcessQueue {
             panic!("attributes were answered with something else");
         };
         let number = |name: &str| values.get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let set = |name: &str, value: &str| values.get(name).is_some_and(|text| text == value);
         let redrive = values.get("RedrivePolicy").map_or("{}", String::as_str);
         let redrive: serde_json::Value = serde_json::from_str(redrive).expect("a canonical policy");
         Ok(QueueAttributes {
@@ -122,6 +124,10 @@ impl Driver for InProcessQueue {
             retention: Duration::from_secs(number("MessageRetentionPeriod")),
             receives_max: redrive["maxReceiveCount"].as_u64().and_then(|n| u32::try_from(n).ok()),
             dead_letter_arn: redrive["deadLetterTargetArn"].as_str().map(str::to_owned),
+            fifo: values.contains_key("FifoQueue").then(|| FifoAttributes {
+                deduplicates_per_group: set("DeduplicationScope", "messageGroup"),
+                throughput_per_group: set("FifoThroughputLimit", "perMessageGroupId"),
+            }),
             depth: Depth {
                 visible: number("ApproximateNumberOfMessages"),
                 in_flight: number("ApproximateNumberOfMessagesNotVisible"),

@@ -87,6 +87,15 @@ impl TestSqs {
         self.sqs.admin().create(spec, Deployment::Dev).await.expect("two queues")
     }
 
+    /// Sets one attribute of a queue, as an operator may have.
+    pub async fn set_attribute(&self, queue: &str, name: &str, value: &str) {
+        let request = Request::SetQueueAttributes {
+            queue: Some(caller().queue(queue)),
+            attributes: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+        };
+        self.hub.call(&caller(), request).await.expect("an attribute");
+    }
+
     /// A driver for one queue.
     pub fn queue(&self, name: &str) -> Arc<dyn Driver> {
         self.sqs.queue(name, &self.url(name))

@@ -1,13 +1,15 @@
-//! `fleetctl doctor`: every dependency, checked one after the other, each with what to do when it
-//! fails. It changes nothing.
+//! `fleetctl doctor`: every dependency, every queue's figures and every dead letter's prospects, each
+//! with what to do when it fails. It changes nothing.
+
+mod queues;
 
 use clap::Args;
-use contracts::QueueSpec;
 use database::Role;
 use database::partitions::Remaining;
 use queue_core::Probe;
-use queue_core::driver::QueueAttributes;
 use serde::Serialize;
+
+use super::dlq::AdminPorts;
 
 use crate::failure::{Failure, UNAVAILABLE};
 use crate::output::Output;
@@ -18,7 +20,13 @@ use crate::settings::{PATIENCE, Settings};
 #[command(
     after_help = "Examples:\n  fleetctl doctor\n  fleetctl doctor --json | jq 'select(.ok | not)'"
 )]
-pub(crate) struct Doctor {}
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    ports: AdminPorts,
+    /// Dead letters looked at per queue at most, 0 to 100000
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    letters: u32,
+}
 
 /// What one check found.
 #[derive(Serialize)]
@@ -35,8 +43,8 @@ impl Finding {
         Self { what: what.into(), ok: true, found: found.into(), hint: String::new() }
     }
 
-    fn bad(what: impl Into<String>, found: impl Into<String>, hint: &str) -> Self {
-        Self { what: what.into(), ok: false, found: found.into(), hint: hint.to_owned() }
+    fn bad(what: impl Into<String>, found: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), ok: false, found: found.into(), hint: hint.into() }
     }
 }
 
@@ -45,7 +53,8 @@ impl Doctor {
         let mut findings = postgres(settings).await;
         findings.push(search(settings).await);
         findings.push(redis(settings).await);
-        findings.extend(queues(settings).await);
+        findings.push(queues::drain(settings));
+        findings.extend(queues::all(settings, &self.ports, self.letters as usize).await);
         findings.push(api(settings).await);
         output.rows(&findings, &["", "WHAT", "FOUND"], |finding| {
             let mark = if finding.ok { "ok" } else { "BAD" };
@@ -126,46 +135,6 @@ async fn probed<P: Probe + ?Sized>(what: &str, sink: &P, hint: &str) -> Finding 
         Ok(Err(reason)) => Finding::bad(what, reason, hint),
         Ok(Ok(())) => Finding::good(what, "answers"),
     }
-}
-
-/// Every queue whose worker exists: there, with the catalogue's dead-letter queue behind it.
-async fn queues(settings: &Settings) -> Vec<Finding> {
-    let hint = "check AWS_REGION, AWS_ENDPOINT_URL and the credentials; Terraform or localstack/ makes the queues";
-    let sqs = match settings.sqs().await {
-        Ok(sqs) => sqs,
-        Err(failure) => return vec![Finding::bad("SQS", failure.message, hint)],
-    };
-    let mut findings = Vec::new();
-    for spec in contracts::catalogue::QUEUES {
-        let what = format!("queue {}", spec.key);
-        let asked = async {
-            let queue = settings.queue(&sqs, spec).await?;
-            let attributes = queue.queue.attributes().await.map_err(|e| Failure::sqs(&e))?;
-            queue.dead_letters.attributes().await.map_err(|e| Failure::sqs(&e))?;
-            Ok::<_, Failure>(attributes)
-        };
-        findings.push(match asked.await {
-            Err(failure) => Finding::bad(what, failure.message, hint),
-            Ok(attributes) => judged(what, spec, &attributes),
-        });
-    }
-    findings
-}
-
-/// The figures that lose messages when they are wrong.
-fn judged(what: String, spec: &QueueSpec, attributes: &QueueAttributes) -> Finding {
-    let hint = "bring the queue to docs/QUEUES.md: with Terraform, or by making it anew";
-    let dead_letters = attributes.dead_letter_arn.as_deref().unwrap_or_default();
-    if !dead_letters.ends_with(spec.dlq) {
-        return Finding::bad(what, format!("does not redrive into {}", spec.dlq), hint);
-    }
-    if attributes.receives_max.is_some_and(|receives| receives <= spec.failures_max) {
-        let receives = attributes.receives_max.unwrap_or_default();
-        let found = format!("redrives after {receives} receives, which are no failures");
-        return Finding::bad(what, found, hint);
-    }
-    let depth = attributes.depth;
-    Finding::good(what, format!("{} waiting, {} in flight", depth.visible, depth.in_flight))
 }
 
 async fn api(settings: &Settings) -> Finding {

@@ -11,22 +11,22 @@ use testkit::TestSqs;
 
 use crate::command::{Said, fleetctl};
 
-struct Rig {
-    sqs: TestSqs,
+pub(crate) struct Rig {
+    pub(crate) sqs: TestSqs,
 }
 
 impl Rig {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let sqs = TestSqs::start().await;
         sqs.create(&AUDIT_INDEX).await;
         Self { sqs }
     }
 
-    async fn type_in(&self, words: &[&str]) -> Said {
+    pub(crate) async fn type_in(&self, words: &[&str]) -> Said {
         fleetctl(&self.sqs.environment(), words).await
     }
 
-    async fn put(&self, letters: &[Outgoing]) {
+    pub(crate) async fn put(&self, letters: &[Outgoing]) {
         let dead = self.sqs.queue(AUDIT_INDEX.dlq);
         for batch in letters.chunks(10) {
             assert!(dead.send(batch).await.unwrap().iter().all(Result::is_ok));
@@ -34,7 +34,7 @@ impl Rig {
     }
 
     /// Everything that can be received from a queue now, bodies only.
-    async fn bodies(&self, name: &str) -> Vec<String> {
+    pub(crate) async fn bodies(&self, name: &str) -> Vec<String> {
         let queue = self.sqs.queue(name);
         let (wait, lease) = (Duration::ZERO, Duration::from_secs(60));
         let mut bodies = Vec::new();
@@ -47,10 +47,23 @@ impl Rig {
         }
     }
 
-    async fn list(&self, words: &[&str]) -> Vec<serde_json::Value> {
-        let all = [&["dlq", "list", "audit-index", "--json"], words].concat();
+    pub(crate) async fn list(&self, words: &[&str]) -> Vec<serde_json::Value> {
+        let all = [&["dlq", "list", "audit-index", "--letters", "--json"], words].concat();
         self.type_in(&all).await.ok().lines()
     }
+}
+
+/// A message that the index worker can read.
+pub(crate) fn original(at: usize, tenant: &str) -> String {
+    let golden = include_str!("../../../../crates/contracts/golden/index/v1.json").trim_end();
+    golden
+        .replace("01941f29-7c01-7000-8000-000000000001", &envelope_id(at))
+        .replace("\"90d\"", "\"7y\"")
+        .replace("\"acme\"", &format!("\"{tenant}\""))
+}
+
+pub(crate) fn envelope_id(at: usize) -> String {
+    format!("01941f29-7c01-7000-8000-{at:012x}")
 }
 
 pub(crate) fn letter(at: usize, code: &str, tenant: &str) -> Outgoing {
@@ -63,7 +76,7 @@ pub(crate) fn letter(at: usize, code: &str, tenant: &str) -> Outgoing {
         fingerprint: code.into(),
         message_id: format!("original-{at}"),
         envelope: Some(queue_core::dead_letter::EnvelopeSummary {
-            id: format!("e{at}"),
+            id: envelope_id(at),
             kind: "INDEX".into(),
             v: 1,
             tenant: tenant.into(),
@@ -79,7 +92,7 @@ pub(crate) fn letter(at: usize, code: &str, tenant: &str) -> Outgoing {
         group: Some(tenant.into()),
         edits: Vec::new(),
         attributes: vec![("type".into(), "INDEX".into())],
-        body: format!("{{\"original\":{at}}}"),
+        body: original(at, tenant),
     };
     Outgoing { body: letter.to_json().unwrap(), ..Outgoing::default() }
 }
@@ -101,7 +114,7 @@ async fn listing_shows_every_letter_and_loses_none() {
 }
 
 #[tokio::test]
-async fn filters_and_causes_narrow_the_listing() {
+async fn filters_narrow_the_listing() {
     let rig = Rig::new().await;
     rig.put(&[
         letter(1, "failures-exhausted", "acme"),
@@ -114,79 +127,184 @@ async fn filters_and_causes_narrow_the_listing() {
     assert_eq!(rig.list(&["--fingerprint", "failures-exhausted"]).await.len(), 1);
     assert_eq!(rig.list(&["--type", "UPDATE"]).await.len(), 0);
     assert_eq!(rig.list(&["--older-than", "3000d"]).await.len(), 0);
-    let causes = rig.list(&["--by-cause"]).await.remove(0);
-    assert_eq!(causes.as_array().unwrap().len(), 2);
-    assert_eq!(causes[0]["count"], 2);
 }
 
 #[tokio::test]
-async fn redrive_sends_the_originals_that_were_meant_and_keeps_the_rest() {
+async fn letters_are_counted_by_cause_or_by_what_is_asked() {
     let rig = Rig::new().await;
-    let mut letters: Vec<_> = (0..12).map(|at| letter(at, "failures-exhausted", "acme")).collect();
-    letters.push(letter(99, "message-malformed", "acme"));
+    let mut letters: Vec<_> = (0..12).map(|at| letter(at, "message-malformed", "acme")).collect();
+    letters.push(letter(20, "message-malformed", "umbrella"));
+    letters.push(letter(21, "failures-exhausted", "acme"));
+    letters.push(Outgoing { body: original(22, "acme"), ..Outgoing::default() });
     rig.put(&letters).await;
-    let dry = ["dlq", "redrive", "audit-index", "--code", "failures-exhausted", "--dry-run"];
-    rig.type_in(&dry).await.ok();
-    assert_eq!(rig.list(&[]).await.len(), 13, "a dry run moves nothing");
-    let unasked = ["dlq", "redrive", "audit-index", "--code", "failures-exhausted"];
-    assert_eq!(rig.type_in(&unasked).await.code, 64, "nobody is there to say yes");
-    let go = ["dlq", "redrive", "audit-index", "--code", "failures-exhausted", "--yes", "--json"];
-    let done = rig.type_in(&go).await.ok().lines().remove(0);
-    assert_eq!((&done["sent"], &done["not_deleted"]), (&12.into(), &0.into()));
-    let sent: BTreeSet<String> = rig.bodies(AUDIT_INDEX.name).await.into_iter().collect();
-    let originals: BTreeSet<String> = (0..12).map(|at| format!("{{\"original\":{at}}}")).collect();
-    assert_eq!(sent, originals);
-    assert_eq!(rig.list(&[]).await.len(), 1, "what was not meant is still there");
+    let groups = rig.type_in(&["dlq", "list", "audit-index", "--json"]).await.ok().lines();
+    let told: Vec<_> = groups
+        .iter()
+        .map(|group| (group["key"].as_str().unwrap(), group["count"].as_u64().unwrap()))
+        .collect();
+    let expected = [("message-malformed", 13), ("failures-exhausted", 1), ("moved-by-sqs", 1)];
+    assert_eq!(told, expected);
+    assert_eq!(
+        (&groups[0]["tenants"], &groups[0]["sample"]["code"]),
+        (&2.into(), &"message-malformed".into())
+    );
+    assert_eq!(groups[0]["first_seen"], "2026-11-21T10:00:00Z");
+    assert_eq!(groups[2]["sample"]["tenant"], "acme", "read from the raw message's envelope");
+    let by = ["dlq", "list", "audit-index", "--by", "tenant", "--json"];
+    let tenants = rig.type_in(&by).await.ok().lines();
+    assert_eq!((&tenants[0]["key"], &tenants[0]["count"]), (&"acme".into(), &14.into()));
+    let table = rig.type_in(&["dlq", "list"]).await.ok().out;
+    assert!(table.starts_with("COUNT  FINGERPRINT"), "{table}");
 }
 
 #[tokio::test]
-async fn an_original_keeps_its_attributes_and_can_be_mended() {
-    let rig = Rig::new().await;
-    rig.put(&[letter(1, "message-malformed", "acme"), letter(2, "loop", "acme")]).await;
-    let row = rig.list(&["--code", "message-malformed"]).await.remove(0);
-    let id = row["id"].as_str().unwrap();
-    let body = rig.type_in(&["dlq", "show", "audit-index", id, "--body"]).await.ok().out;
-    assert_eq!(body, "{\"original\":1}\n");
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("mended.json");
-    std::fs::write(&path, "{\"mended\":1}\n").unwrap();
-    let file = path.to_str().unwrap();
-    let both = ["dlq", "redrive", "audit-index", "--body", file, "--yes"];
-    assert_eq!(rig.type_in(&both).await.code, 64, "a mended body is for one message");
-    let one = ["dlq", "redrive", "audit-index", "--id", id, "--body", file, "--yes"];
-    rig.type_in(&one).await.ok();
-    let queue = rig.sqs.queue(AUDIT_INDEX.name);
-    let (wait, lease) = (Duration::ZERO, Duration::from_secs(60));
-    let got = queue.receive(ReceiveRequest { max: 10, wait, lease }).await.unwrap();
-    assert_eq!(got.len(), 1);
-    assert_eq!(got[0].body, "{\"mended\":1}");
-    assert_eq!(got[0].attributes, [("type".to_owned(), "INDEX".to_owned())]);
-}
-
-#[tokio::test]
-async fn nothing_is_deleted_when_the_queue_does_not_take_it() {
+async fn a_letter_is_shown_as_its_type_and_one_that_is_none_with_why() {
     let rig = Rig::new().await;
     rig.put(&[letter(1, "failures-exhausted", "acme")]).await;
-    let mut variables = rig.sqs.environment().to_vec();
-    // A queue that does not exist, in front of the same dead letters.
-    let url = rig.sqs.url("no-such-queue");
-    variables.push((AUDIT_INDEX.env, url));
-    let said = fleetctl(&variables, &["dlq", "redrive", "audit-index", "--yes"]).await;
-    assert_ne!(said.code, 0, "{said:?}");
-    assert_eq!(rig.list(&[]).await.len(), 1);
+    rig.put(&[Outgoing { body: "{\"v\":1}".into(), ..Outgoing::default() }]).await;
+    let show = async |code: &str, words: &[&str]| {
+        let id = rig.list(&["--code", code]).await[0]["id"].as_str().unwrap().to_owned();
+        rig.type_in(&[&["dlq", "show", "audit-index", &id], words].concat()).await.ok()
+    };
+    let shown = show("failures-exhausted", &[]).await.out;
+    for line in
+        ["body, as INDEX version 1:", "      \"amount\": 12.50", "worker       index-worker 0.1.0"]
+    {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+    let json = show("failures-exhausted", &["--json"]).await.lines().remove(0);
+    assert_eq!(json["decoded"]["type"], "INDEX");
+    assert_eq!(json["letter"]["worker"], "index-worker 0.1.0");
+    let raw = show("moved-by-sqs", &[]).await.out;
+    assert!(raw.contains("original, not decoded: not an envelope: missing field `type`"), "{raw}");
+    assert!(raw.contains("  \"v\": 1"), "{raw}");
+    assert!(raw.contains("would fail again: its body still does not decode"), "{raw}");
+    assert_eq!(show("moved-by-sqs", &["--body"]).await.out, "{\"v\":1}\n");
 }
 
 #[tokio::test]
-async fn purge_needs_a_filter_and_deletes_only_what_fits() {
+async fn an_edit_must_decode_keeps_the_id_and_says_who() {
+    let rig = Rig::new().await;
+    let mut broken = letter(1, "message-malformed", "acme");
+    broken.body = broken.body.replace("\\\"salt\\\":", "\\\"pepper\\\":");
+    rig.put(&[broken, letter(2, "loop", "acme")]).await;
+    let id = rig.list(&["--code", "message-malformed"]).await[0]["id"].as_str().unwrap().to_owned();
+    let edit = async |words: &[&str]| {
+        rig.type_in(&[&["dlq", "edit", "audit-index", &id, "--by", "ana"], words].concat()).await
+    };
+    assert_eq!(edit(&["--set", "body.salt=00"]).await.code, 64, "why?");
+    for (change, why) in [
+        ("body.pepper=1", "missing field `salt`"),
+        ("type=NO_SUCH", "unknown message type"),
+        ("hops=9", "relayed 9 times"),
+        ("tenant=", "not a message of"),
+    ] {
+        let said = edit(&["--set", change, "--why", "a try"]).await;
+        assert!(said.code == 1 && said.err.contains(why), "{change}: {said:?}");
+    }
+    let other = format!("id={}", envelope_id(9));
+    let said = edit(&[
+        "--set",
+        "body.salt=000102030405060708090a0b0c0d0e0f",
+        "--set",
+        &other,
+        "--why",
+        "x",
+    ])
+    .await;
+    assert!(said.err.contains("the envelope's id stays"), "{said:?}");
+    assert_eq!(rig.list(&[]).await.len(), 2, "nothing was changed so far");
+    let mend = ["--set", "body.salt=000102030405060708090a0b0c0d0e0f", "--why", "INC-12, \u{e9}"];
+    let said = edit(&mend).await.ok().out;
+    assert!(said.contains(&envelope_id(1)), "{said}");
+    let rows = rig.list(&["--code", "message-malformed"]).await;
+    assert_eq!(rows.len(), 1, "the new one has taken the old one's place");
+    let id = rows[0]["id"].as_str().unwrap();
+    let shown = rig.type_in(&["dlq", "show", "audit-index", id]).await.ok().out;
+    assert!(shown.contains("by ana: INC-12"), "{shown}");
+    rig.type_in(&["dlq", "redrive", "audit-index", "--id", id, "--yes"]).await.ok();
+    let (wait, lease) = (Duration::ZERO, Duration::from_secs(60));
+    let queue = rig.sqs.queue(AUDIT_INDEX.name);
+    let got = queue.receive(ReceiveRequest { max: 10, wait, lease }).await.unwrap();
+    assert_eq!(got.len(), 1);
+    let (edited, whole) = (got[0].attribute("flotilla-edited"), original(1, "acme"));
+    assert_eq!(edited, Some("ana: INC-12, "));
+    assert!(got[0].body.contains("\"pepper\"") && got[0].body.contains("12.50"), "{}", got[0].body);
+    assert_eq!(got[0].attribute("type"), Some("INDEX"));
+    assert!(whole.contains(&envelope_id(1)) && got[0].body.contains(&envelope_id(1)));
+}
+
+#[tokio::test]
+async fn an_editor_gets_the_letter_and_a_file_may_take_its_place() {
+    let rig = Rig::new().await;
+    rig.put(&[letter(1, "loop", "acme")]).await;
+    let id = rig.list(&[]).await[0]["id"].as_str().unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("editor.sh");
+    std::fs::write(&script, "sed -i 's/invoice.paid/invoice.void/' \"$1\"\n").unwrap();
+    let mut variables = rig.sqs.environment().to_vec();
+    variables.push(("VISUAL", format!("sh {}", script.display())));
+    variables.push(("USER", "ben".to_owned()));
+    variables.push(("PATH", "/usr/bin:/bin".to_owned()));
+    let words = ["dlq", "edit", "audit-index", &id, "--why", "voided", "--redrive"];
+    fleetctl(&variables, &words).await.ok();
+    assert_eq!(rig.list(&[]).await.len(), 0);
+    let sent = rig.bodies(AUDIT_INDEX.name).await;
+    assert_eq!(
+        sent,
+        [original(1, "acme").replace("invoice.paid", "invoice.void")],
+        "and no other byte"
+    );
+    let file = folder.path().join("mended.json");
+    std::fs::write(&file, "{").unwrap();
+    rig.put(&[letter(2, "loop", "acme")]).await;
+    let id = rig.list(&[]).await[0]["id"].as_str().unwrap().to_owned();
+    let file = file.to_str().unwrap();
+    let said =
+        rig.type_in(&["dlq", "edit", "audit-index", &id, "--body", file, "--why", "x"]).await;
+    assert!(said.code == 1 && said.err.contains("not JSON"), "{said:?}");
+}
+
+#[tokio::test]
+async fn purge_deletes_only_what_fits_and_stands_in_a_file() {
     let rig = Rig::new().await;
     rig.put(&[letter(1, "failures-exhausted", "acme"), letter(2, "message-loop", "acme")]).await;
-    assert_eq!(rig.type_in(&["dlq", "purge", "audit-index", "--yes"]).await.code, 64);
-    let words = ["dlq", "purge", "audit-index", "--code", "message-loop", "--yes", "--json"];
-    let done = rig.type_in(&words).await.ok().lines().remove(0);
-    assert_eq!(done["deleted"], 1);
+    let purge = async |words: &[&str]| {
+        rig.type_in(&[&["dlq", "purge", "audit-index", "--json"], words].concat()).await
+    };
+    assert_eq!(purge(&["--yes"]).await.code, 64, "which?");
+    let preview = purge(&["--code", "message-loop"]).await.ok().lines().remove(0);
+    assert_eq!(preview["would_delete"], 1);
+    assert_eq!(purge(&["--code", "message-loop", "--yes"]).await.code, 64, "no copy");
+    assert_eq!(rig.list(&[]).await.len(), 2);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gone.ndjson");
+    let file = path.to_str().unwrap();
+    let words = ["--code", "message-loop", "--export", file, "--yes"];
+    assert_eq!(purge(&words).await.ok().lines()[0]["deleted"], 1);
+    let copy: serde_json::Value =
+        serde_json::from_str(std::fs::read_to_string(&path).unwrap().trim_end()).unwrap();
+    assert_eq!(copy["body"], letter(2, "message-loop", "acme").body);
+    assert_eq!(purge(&["--all", "--export", file, "--yes"]).await.code, 64, "an older copy stays");
     assert_eq!(rig.list(&[]).await[0]["code"], "failures-exhausted");
-    rig.type_in(&["dlq", "purge", "audit-index", "--all", "--yes"]).await.ok();
+    let other = folder.path().join("all.ndjson");
+    purge(&["--all", "--export", other.to_str().unwrap(), "--yes"]).await.ok();
     assert_eq!(rig.list(&[]).await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_look_that_would_move_letters_is_refused() {
+    let rig = Rig::new().await;
+    rig.sqs.create_queue("elsewhere").await;
+    let arn = "arn:aws:sqs:eu-central-1:000000000000:elsewhere";
+    let policy = serde_json::json!({ "deadLetterTargetArn": arn, "maxReceiveCount": 3 });
+    rig.sqs.set_attribute(AUDIT_INDEX.dlq, "RedrivePolicy", &policy.to_string()).await;
+    rig.put(&[letter(1, "loop", "acme")]).await;
+    for _ in 0..4 {
+        let said = rig.type_in(&["dlq", "list", "audit-index"]).await;
+        assert!(said.code == 1 && said.err.contains("itself redrives"), "{said:?}");
+    }
+    assert_eq!(rig.bodies(AUDIT_INDEX.dlq).await.len(), 1);
 }
 
 #[tokio::test]

@@ -10,3 +10,4 @@ mod import;
 mod json;
 mod keys;
 mod reading;
+mod redrive;

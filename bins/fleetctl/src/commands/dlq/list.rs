@@ -1,89 +1,119 @@
-//! `fleetctl dlq list`: what lies on the dead-letter queues and why.
+//! `fleetctl dlq list`: what lies on the dead-letter queues and why, by cause or one by one.
 
 use clap::Args;
 use contracts::QueueSpec;
 use contracts::catalogue::QUEUES;
 use queue_core::{Clock, SystemClock};
 
-use super::letter::Row;
+use super::groups::{By, Groups};
+use super::interrupt::Interrupt;
+use super::letter::{Letter, Row};
 use super::select::Select;
-use super::sweep::Sweep;
+use super::sweep::{HELD_MAX, Sweep};
 use crate::failure::Failure;
-use crate::output::{Output, short, span, table};
+use crate::output::{Output, short, span};
 use crate::settings::Settings;
+
+/// Letters listed one by one where --limit does not say.
+const LETTERS: u32 = 100;
 
 /// Lists dead letters.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   fleetctl dlq list
-  fleetctl dlq list audit-index --code failures-exhausted --older-than 1h
-  fleetctl dlq list --by-cause
-  fleetctl dlq list --json | jq -r .fingerprint | sort | uniq -c")]
+  fleetctl dlq list audit-index --by tenant --older-than 1h
+  fleetctl dlq list audit-index --letters --code failures-exhausted
+  fleetctl dlq list --json | jq -r '[.count, .key, .sample.reason] | @tsv'")]
 pub(crate) struct List {
     /// Key or name of the queue; every queue when left out
     #[arg(value_parser = super::spec)]
     queue: Option<&'static QueueSpec>,
     #[command(flatten)]
     select: Select,
-    /// Count by cause instead
+    /// What they are grouped by
+    #[arg(long, value_enum, default_value = "fingerprint")]
+    by: By,
+    /// One by one instead of in groups
     #[arg(long)]
-    by_cause: bool,
-    /// At most this many, 1 to 10000
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    limit: u32,
+    letters: bool,
+    /// Letters at most, 1 to 100000; 100 with --letters, else as many as there are
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: Option<u32>,
 }
 
 impl List {
     pub(crate) async fn run(self, settings: &Settings, output: &Output) -> Result<(), Failure> {
         let specs = self.queue.map_or_else(|| QUEUES.to_vec(), |spec| vec![spec]);
-        let mut rows = Vec::new();
+        let limit =
+            self.limit.or(self.letters.then_some(LETTERS)).map_or(usize::MAX, |n| n as usize);
+        let (mut groups, mut rows, mut left) = (Groups::new(self.by), Vec::new(), limit);
+        let mut interrupt = Interrupt::catch()?;
         for spec in specs {
-            let room = (self.limit as usize).saturating_sub(rows.len());
-            rows.extend(matching(settings, spec, &self.select, room).await?);
+            let seen = look(settings, spec, &self.select, left, &mut interrupt, output, |letter| {
+                let row = letter.row(spec);
+                if self.letters { rows.push(row) } else { groups.add(row) }
+            });
+            match seen.await {
+                Ok(seen) => left -= seen.min(left),
+                // Of all queues, some may not be made yet.
+                Err(failure) if self.queue.is_none() && failure.exit == 1 && !interrupt.came() => {
+                    output.note(&format!("{}: {}", spec.key, failure.message));
+                }
+                Err(failure) => return Err(failure),
+            }
         }
-        if rows.is_empty() {
+        if rows.is_empty() && groups.count() == 0 {
             output.note("no dead letters");
-        }
-        if self.by_cause {
-            print_causes(&rows, output);
-        } else if !rows.is_empty() {
+        } else if self.letters {
             print(&rows, output);
+        } else {
+            groups.print(output);
         }
-        if rows.len() == self.limit as usize {
-            output.note(&format!("stopped at {}: --limit shows more", self.limit));
+        if left == 0 {
+            output.note(&format!("stopped at {limit}: --limit shows more"));
         }
         Ok(())
     }
 }
 
-/// The rows that are meant; every message is given back.
-pub(super) async fn matching(
+/// Shows `take` every letter that is meant, `limit` at most, and gives each back; how many there were.
+pub(super) async fn look(
     settings: &Settings,
     spec: &'static QueueSpec,
     select: &Select,
     limit: usize,
-) -> Result<Vec<Row>, Failure> {
+    interrupt: &mut Interrupt,
+    output: &Output,
+    mut take: impl FnMut(&Letter),
+) -> Result<usize, Failure> {
     let sqs = settings.sqs().await?;
     let queue = settings.queue(&sqs, spec).await?;
-    let mut sweep = Sweep::new(&*queue.dead_letters, spec, select);
-    let mut rows = Vec::new();
+    let mut sweep = Sweep::open(&*queue.dead_letters, spec, select).await?;
+    let mut seen = 0;
     let outcome = loop {
-        match sweep.next(limit.saturating_sub(rows.len())).await {
+        if interrupt.came() {
+            break Err(Failure::new(format!("stopped after {seen}; what was held is given back")));
+        }
+        match sweep.next(limit - seen).await {
             Ok(Some(letters)) => {
-                rows.extend(letters.iter().map(|letter| letter.row(spec)));
+                letters.iter().for_each(&mut take);
+                seen += letters.len();
                 sweep.keep(&letters);
             }
             Ok(None) => break Ok(()),
             Err(failure) => break Err(failure),
         }
     };
+    if sweep.stopped_at_limit() {
+        output.note(&format!("{}: looked at {HELD_MAX}, the rest is behind them", spec.dlq));
+    }
     sweep.finish().await;
-    outcome.map(|()| rows)
+    outcome.map(|()| seen)
 }
 
-/// The listing as a table.
-pub(super) fn print(rows: &[Row], output: &Output) {
+/// The letters as a table.
+fn print(rows: &[Row], output: &Output) {
     let now = SystemClock.now();
     let heads = ["ID", "QUEUE", "TYPE", "TENANT", "CODE", "REJECTED", "REASON"];
     output.rows(rows, &heads, |row| {
@@ -99,37 +129,5 @@ pub(super) fn print(rows: &[Row], output: &Output) {
             ago,
             short(&row.reason, 80),
         ]
-    });
-}
-
-fn print_causes(rows: &[Row], output: &Output) {
-    let mut causes: Vec<(usize, &Row)> = Vec::new();
-    for row in rows {
-        let same = |known: &&mut (usize, &Row)| {
-            known.1.fingerprint == row.fingerprint && known.1.code == row.code
-        };
-        match causes.iter_mut().find(same) {
-            Some(cause) => cause.0 += 1,
-            None => causes.push((1, row)),
-        }
-    }
-    causes.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
-    let values: Vec<_> = causes
-        .iter()
-        .map(|(count, row)| {
-            serde_json::json!({
-                "count": count, "fingerprint": row.fingerprint, "code": row.code, "example": row,
-            })
-        })
-        .collect();
-    output.value(&values, || {
-        let cells: Vec<Vec<String>> = causes
-            .iter()
-            .map(|(count, row)| {
-                let reason = short(&row.reason, 80);
-                vec![count.to_string(), row.fingerprint.clone(), row.code.clone(), reason]
-            })
-            .collect();
-        table(&["COUNT", "FINGERPRINT", "CODE", "FOR EXAMPLE"], &cells)
     });
 }

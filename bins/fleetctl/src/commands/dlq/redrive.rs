@@ -1,171 +1,235 @@
 //! `fleetctl dlq redrive`: originals back to their queue. The original is sent with its attributes,
-//! and deleted here only after the queue has accepted it: a crash between the two leaves a
-//! duplicate, which the envelope's id makes harmless, never a loss. A bare message gets an envelope
-//! with the id that it had.
+//! and deleted here only after the queue has accepted it: an end at any point between the two leaves
+//! a duplicate, which the envelope's id makes harmless, never a loss. What is left is found by the next
+//! run. Without --yes it only says what it would do.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::Args;
 use contracts::QueueSpec;
-use queue_core::Outgoing;
-use queue_sqs::Admin;
+use contracts::catalogue::QueueKind;
+use indicatif::ProgressBar;
 use serde::Serialize;
+use tokio::time::Instant;
 
+use super::carry::{Carrier, Done};
+use super::groups::{By, Groups};
+use super::interrupt::Interrupt;
 use super::letter::Letter;
+use super::list::look;
+use super::outlook::{Doubted, Outlook, Prospects};
 use super::select::Select;
-use super::sweep::{Sweep, verdict};
-use super::{list, select};
+use super::sweep::Sweep;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::settings::{Queue, Settings, confirm};
-
-/// Bytes of a message at most (SQS).
-const BODY_MAX: u64 = 1024 * 1024;
+use crate::settings::{Queue, Settings};
 
 /// Sends dead letters back.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  fleetctl dlq redrive audit-index --code failures-exhausted
-  fleetctl dlq redrive audit-index --older-than 1h --rate 20 --yes
-  fleetctl dlq show audit-index 5f2c --body > mended.json; $EDITOR mended.json
-  fleetctl dlq redrive audit-index --id 5f2c --body mended.json
-It shows what it would send and asks first.")]
+  fleetctl dlq redrive audit-index                                        # what would happen
+  fleetctl dlq redrive audit-index --fingerprint 9c1185a5c5e9fc54 --rate 50 --yes
+  fleetctl dlq redrive audit-index --id 5f2c --yes
+Without --yes nothing is sent. Stopped at any point, the next run goes on with what is left.")]
 pub(crate) struct Redrive {
     /// Key or name of the queue
     #[arg(value_parser = super::spec)]
     queue: &'static QueueSpec,
     #[command(flatten)]
-    select: select::Select,
+    select: Select,
     /// Messages per second at most, 1 to 1000
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rate: u32,
-    /// At most this many, 1 to 10000
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    limit: u32,
-    /// Send this file's text instead of the original body; needs one --id
-    #[arg(long, value_name = "FILE")]
-    body: Option<PathBuf>,
-    /// Show what would be sent, and stop
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask
+    /// Letters at most; as many as there are when left out
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Send them
     #[arg(long, short)]
     yes: bool,
+    /// Also those that no worker of this build can handle
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    ports: super::AdminPorts,
     /// How long a message is kept from others at a time; no option.
-    #[arg(skip = super::sweep::LEASE)]
-    pub(super) lease: Duration,
+    #[arg(skip)]
+    pub(super) lease: Option<Duration>,
 }
 
-/// What a redrive did.
-#[derive(Default, Serialize)]
-pub(super) struct Done {
-    pub(super) sent: usize,
-    /// Sent, but still on the dead-letter queue too.
-    not_deleted: usize,
-    pub(super) failed: Vec<String>,
-}
-
-impl Done {
-    fn has_failed(&self, letter: &Letter) -> bool {
-        let id = letter.received.message_id.as_str();
-        // Each one is "id: why".
-        self.failed.iter().any(|why| why.split_once(": ").is_some_and(|(of, _)| of == id))
-    }
+/// What a redrive would do.
+#[derive(Serialize)]
+struct Preview {
+    would_send: u64,
+    would_skip: u64,
+    would_fail_again: u64,
+    at_rate: u32,
+    takes_secs: u64,
+    doubts: Vec<Doubted>,
 }
 
 impl Redrive {
     pub(crate) async fn run(self, settings: &Settings, output: &Output) -> Result<(), Failure> {
-        let mended = self.mended()?;
-        let limit = self.limit as usize;
-        let rows = list::matching(settings, self.queue, &self.select, limit).await?;
-        if rows.is_empty() {
-            output.value(&Done::default(), || "no dead letter fits: nothing to send".to_owned());
-            return Ok(());
+        let outlook = self.ports.outlook(settings).await;
+        if !self.yes {
+            return self.preview(settings, &outlook, output).await;
         }
-        if mended.is_some() && rows.len() != 1 {
-            let count = rows.len();
-            return Err(Failure::usage(format!("--body is for one message, and {count} fit"))
-                .hint("name the one with --id"));
-        }
-        if self.dry_run || !self.yes {
-            list::print(&rows, output);
-        }
-        if self.dry_run {
-            return Ok(());
-        }
-        let question = format!("Send these {} back to {}?", rows.len(), self.queue.name);
-        confirm(output, self.yes, &question)?;
-        // Exactly what was shown: what came meanwhile is not meant.
-        let shown =
-            Select { id: rows.into_iter().map(|row| row.id).collect(), ..Select::default() };
         let sqs = settings.sqs().await?;
         let queue = settings.queue(&sqs, self.queue).await?;
-        let done = self.send(&queue, &shown, mended.as_deref()).await?;
-        output.value(&done, || format!("sent {} back to {}", done.sent, self.queue.name));
-        if done.not_deleted > 0 {
-            let count = done.not_deleted;
-            output
-                .note(&format!("{count} were sent and are still here too: delete them with purge"));
-        }
-        verdict(shown.id.len(), done.sent, &done.failed, "sent")
+        let bar = output.bar(self.total(&queue).await?);
+        let done = self.send(&queue, &outlook, Some(Interrupt::catch()?), &bar).await;
+        bar.finish_and_clear();
+        let done = done?;
+        output.value(&done, || done.told(self.queue));
+        done.verdict(output)
     }
 
-    fn mended(&self) -> Result<Option<String>, Failure> {
-        let Some(path) = &self.body else { return Ok(None) };
-        let named = |why: String| Failure::usage(format!("{}: {why}", path.display()));
-        let size = std::fs::metadata(path).map_err(|error| named(error.to_string()))?.len();
-        if size == 0 || size > BODY_MAX {
-            return Err(named(format!("a message has 1 to {BODY_MAX} bytes, this has {size}")));
+    async fn preview(
+        &self,
+        settings: &Settings,
+        outlook: &Outlook,
+        output: &Output,
+    ) -> Result<(), Failure> {
+        let mut groups = Groups::new(By::Fingerprint);
+        let mut prospects = Prospects::default();
+        let (mut interrupt, spec) = (Interrupt::catch()?, self.queue);
+        let take = |letter: &Letter| {
+            groups.add(letter.row(spec));
+            prospects.add(outlook, spec, letter);
+        };
+        let limit = self.limit();
+        look(settings, spec, &self.select, limit, &mut interrupt, output, take).await?;
+        let skipped = if self.force { 0 } else { prospects.hopeless };
+        let would_send = prospects.count - skipped;
+        let preview = Preview {
+            would_send,
+            would_skip: skipped,
+            would_fail_again: prospects.failing,
+            at_rate: self.rate,
+            takes_secs: would_send.div_ceil(u64::from(self.rate)),
+            doubts: prospects.doubts(),
+        };
+        if !output.json && groups.count() > 0 {
+            groups.print(output);
         }
-        let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
-        Ok(Some(text.trim_end_matches('\n').to_owned()))
+        output.value(&preview, || preview.told(self.queue));
+        Ok(())
     }
 
+    fn limit(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| limit as usize)
+    }
+
+    /// For the progress bar; known only when nothing is filtered.
+    async fn total(&self, queue: &Queue) -> Result<Option<u64>, Failure> {
+        if !self.select.is_everything() {
+            return Ok(self.limit.map(u64::from));
+        }
+        let attributes = queue.dead_letters.attributes().await;
+        let visible = attributes.map_err(|error| Failure::sqs(&error))?.depth.visible;
+        Ok(Some(self.limit.map_or(visible, |limit| visible.min(limit.into()))))
+    }
+
+    /// Sends what is meant, at the rate, until nothing is left or somebody interrupts.
     pub(super) async fn send(
         &self,
         queue: &Queue,
-        shown: &Select,
-        mended: Option<&str>,
+        outlook: &Outlook,
+        mut interrupt: Option<Interrupt>,
+        bar: &ProgressBar,
     ) -> Result<Done, Failure> {
-        let mut sweep = Sweep::with_lease(&*queue.dead_letters, self.queue, shown, self.lease);
-        let mut done = Done::default();
+        let dead = &*queue.dead_letters;
+        let mut sweep = match self.lease {
+            Some(lease) => Sweep::with_lease(dead, self.queue, &self.select, lease),
+            None => Sweep::open(dead, self.queue, &self.select).await?,
+        };
+        let mut carrier = Carrier::new(queue, self.queue);
+        // What was sent and has come back rejected meanwhile is not sent again.
+        let mut sent_before = HashSet::new();
+        let (mut due, mut left) = (Instant::now(), self.limit());
         let outcome = loop {
-            let letters = match sweep.next(shown.id.len() - done.sent.min(shown.id.len())).await {
+            if interrupt.as_mut().is_some_and(Interrupt::came) {
+                carrier.done.interrupted = true;
+                break Ok(());
+            }
+            let letters = match sweep.next(left.min(self.rate as usize)).await {
                 Ok(Some(letters)) => letters,
                 Ok(None) => break Ok(()),
                 Err(failure) => break Err(failure),
             };
-            if let Err(failure) = self.send_batch(queue, &letters, mended, &mut done).await {
-                sweep.keep(&letters);
-                break Err(failure);
+            let count = letters.len();
+            // In order and one by one where there is an order.
+            let step = if self.queue.kind == QueueKind::Fifo { 1 } else { count };
+            let mut letters = letters.into_iter();
+            loop {
+                let part: Vec<Letter> = letters.by_ref().take(step).collect();
+                if part.is_empty() {
+                    break;
+                }
+                let (go, stay) = self.sort(part, outlook, &sent_before, &mut carrier.done);
+                carrier.hold_behind(&stay);
+                sweep.keep(&stay);
+                sweep.keep(carrier.carry(&go).await);
+                sent_before.extend(go.iter().map(Letter::identity));
+                left = left.saturating_sub(go.len());
             }
-            sweep.keep(letters.iter().filter(|letter| done.has_failed(letter)));
-            let pause = Duration::from_secs(letters.len() as u64) / self.rate;
-            sweep.pause(pause).await;
+            bar.inc(count as u64);
+            bar.set_message(format!("{} sent", carrier.done.sent));
+            if carrier.gives_up() {
+                break Ok(());
+            }
+            due += Duration::from_secs(count as u64) / self.rate;
+            match &mut interrupt {
+                Some(interrupt) => tokio::select! {
+                    () = sweep.pause_until(due) => {}
+                    () = interrupt.wait() => {}
+                },
+                None => sweep.pause_until(due).await,
+            }
         };
+        carrier.done.stopped_at_limit = sweep.stopped_at_limit();
         sweep.finish().await;
-        outcome.map(|()| done)
+        outcome.map(|()| carrier.done)
     }
+}
 
-    async fn send_batch(
+impl Redrive {
+    /// Those to send, and those that stay.
+    fn sort(
         &self,
-        queue: &Queue,
-        letters: &[Letter],
-        mended: Option<&str>,
+        letters: Vec<Letter>,
+        outlook: &Outlook,
+        sent_before: &HashSet<String>,
         done: &mut Done,
-    ) -> Result<(), Failure> {
-        let original = |received: &queue_core::Received| -> Outgoing {
-            let found = letters.iter().find(|l| l.received.message_id == received.message_id);
-            found.map(|letter| letter.outgoing(self.queue, mended)).unwrap_or_default()
-        };
-        let batch: Vec<_> = letters.iter().map(|letter| letter.received.clone()).collect();
-        let moved = Admin::redrive(&*queue.dead_letters, &*queue.queue, &batch, original).await;
-        let moved = moved.map_err(|error| Failure::unavailable(format!("not sent: {error}")))?;
-        done.sent += moved.moved + moved.sent_not_deleted;
-        done.not_deleted += moved.sent_not_deleted;
-        done.failed.extend(moved.failed);
-        Ok(())
+    ) -> (Vec<Letter>, Vec<Letter>) {
+        let (mut go, mut stay) = (Vec::new(), Vec::new());
+        for letter in letters {
+            let again = sent_before.contains(&letter.identity());
+            let hopeless = !self.force
+                && outlook.doubt(self.queue, &letter).is_some_and(|doubt| doubt.certain);
+            done.came_back += u64::from(again);
+            done.skipped += u64::from(!again && hopeless);
+            if again || hopeless { stay.push(letter) } else { go.push(letter) }
+        }
+        (go, stay)
+    }
+}
+
+impl Preview {
+    fn told(&self, spec: &QueueSpec) -> String {
+        let (count, rate, secs) = (self.would_send, self.at_rate, self.takes_secs);
+        let mut lines = vec![format!(
+            "would send {count} to {} at {rate} per second, in {secs} s; nothing was sent",
+            spec.name
+        )];
+        for Doubted { count, doubt } in &self.doubts {
+            let what = if doubt.certain { "would be left, as" } else { "would fail again, as" };
+            lines.push(format!("  {count} {what} {}\n    {}", doubt.why, doubt.fix));
+        }
+        if count > 0 {
+            lines.push("--yes sends them".to_owned());
+        }
+        lines.join("\n")
     }
 }

@@ -87,6 +87,7 @@ mod tests {
             kind: "INDEX".into(),
             tenant: "acme".into(),
             failures: 3,
+            worker: String::new(),
             first_seen: at,
             rejected_at: at,
             parent: None,

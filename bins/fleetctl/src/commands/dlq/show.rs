@@ -1,13 +1,14 @@
-//! `fleetctl dlq show`: one dead letter whole.
-
-use std::fmt::Write;
+//! `fleetctl dlq show`: one dead letter whole: why it is here, every attempt, what a worker makes of
+//! its body, and what a redrive would come to.
 
 use clap::Args;
 use contracts::{ErrorCode, QueueSpec};
-use queue_core::dead_letter::OnDeadLetterQueue;
-use serde_json::{Value, json};
+use queue_core::DeadLetter;
+use serde_json::json;
 
-use super::letter::Letter;
+use super::json_text::pretty;
+use super::letter::{Letter, Reading, Row};
+use super::outlook::Doubt;
 use super::select::Select;
 use super::sweep::Sweep;
 use crate::failure::Failure;
@@ -29,6 +30,8 @@ pub(crate) struct Show {
     /// Print only the original's body, as it was
     #[arg(long)]
     body: bool,
+    #[command(flatten)]
+    ports: super::AdminPorts,
 }
 
 impl Show {
@@ -38,35 +41,25 @@ impl Show {
             line(letter.body());
             return Ok(());
         }
-        let row = letter.row(self.queue);
-        let whole = match &letter.content {
-            OnDeadLetterQueue::Letter(letter) => json!(letter),
-            OnDeadLetterQueue::Raw(body) => {
-                json!({ "body": body, "attributes": letter.received.attributes })
+        let doubt = self.ports.outlook(settings).await.doubt(self.queue, &letter);
+        let (row, whole) = (letter.row(self.queue), letter.explained(self.queue));
+        let reading = letter.reading(self.queue);
+        let (kind, version, typed, why) = match &reading {
+            Reading::Typed { kind, version, body } => {
+                let body = serde_json::from_str::<Box<serde_json::value::RawValue>>(body).ok();
+                (Some(kind.as_str()), Some(*version), body, None)
             }
+            Reading::Claimed { kind, key, size } => {
+                let why = format!("its body is the object {key}, {size} bytes");
+                (Some(kind.as_str()), None, None, Some(why))
+            }
+            Reading::Unknown(why) | Reading::Broken(why) => (None, None, None, Some(why.clone())),
         };
-        let value = json!({ "summary": row, "letter": whole });
-        output.value(&value, || {
-            let mut text = String::new();
-            for (name, value) in [
-                ("id", &row.id),
-                ("queue", &row.queue),
-                ("type", &row.kind),
-                ("tenant", &row.tenant),
-                ("code", &row.code),
-                ("reason", &row.reason),
-                ("fingerprint", &row.fingerprint),
-            ] {
-                push(&mut text, name, value);
-            }
-            details(&mut text, &whole);
-            if let Some(code) = ErrorCode::find(&row.code) {
-                push(&mut text, "what to do", code.hint);
-            }
-            text.push_str("original:\n");
-            text.push_str(&pretty(letter.body()));
-            text
+        let value = json!({
+            "summary": row, "letter": whole, "would_fail_again": doubt,
+            "decoded": { "type": kind, "version": version, "body": typed, "not_decoded": why },
         });
+        output.value(&value, || told(&row, &whole, &reading, doubt.as_ref()));
         Ok(())
     }
 
@@ -74,16 +67,91 @@ impl Show {
         let sqs = settings.sqs().await?;
         let queue = settings.queue(&sqs, self.queue).await?;
         let select = Select { id: vec![self.id.clone()], ..Select::default() };
-        let mut sweep = Sweep::new(&*queue.dead_letters, self.queue, &select);
+        let mut sweep = Sweep::open(&*queue.dead_letters, self.queue, &select).await?;
         let found = sweep.next(usize::MAX).await;
         if let Ok(Some(letters)) = &found {
             sweep.keep(letters);
         }
         sweep.finish().await;
-        found?.and_then(|letters| letters.into_iter().next()).ok_or_else(|| {
-            Failure::new(format!("no dead letter {} on {}", self.id, self.queue.dlq))
-                .hint(format!("`fleetctl dlq list {}` shows the ids", self.queue.key))
-        })
+        let letter = found?.and_then(|letters| letters.into_iter().next());
+        letter.ok_or_else(|| missing(self.queue, &self.id))
+    }
+}
+
+/// There is no such letter, or another reader has it.
+pub(super) fn missing(spec: &QueueSpec, id: &str) -> Failure {
+    Failure::new(format!("no dead letter {id} on {}", spec.dlq)).hint(format!(
+        "`fleetctl dlq list {} --letters` shows the ids; another reader may hold it",
+        spec.key
+    ))
+}
+
+fn told(row: &Row, letter: &DeadLetter, reading: &Reading, doubt: Option<&Doubt>) -> String {
+    let mut text = String::new();
+    let envelope = letter.envelope.as_ref();
+    let of_envelope = envelope.map(|e| format!("{}, correlation {}", e.id, e.correlation_id));
+    let parent = letter.parent.as_ref();
+    let parent = parent.map(|p| format!("item {} of {} ({})", p.index, p.id, p.message_id));
+    for (name, value) in [
+        ("id", row.id.clone()),
+        ("queue", row.queue.clone()),
+        ("type", row.kind.clone()),
+        ("tenant", row.tenant.clone()),
+        ("envelope", of_envelope.unwrap_or_default()),
+        ("part of", parent.unwrap_or_default()),
+        ("code", row.code.clone()),
+        ("reason", row.reason.clone()),
+        ("fingerprint", row.fingerprint.clone()),
+        ("worker", letter.worker.clone()),
+        ("first seen", letter.first_seen.to_rfc3339()),
+        ("rejected at", letter.rejected_at.to_rfc3339()),
+        ("receives", letter.receives.to_string()),
+        ("trace", letter.traceparent.clone().unwrap_or_default()),
+        ("group", letter.group.clone().unwrap_or_default()),
+    ] {
+        push(&mut text, name, &value);
+    }
+    for (at, attempt) in letter.attempts.iter().enumerate() {
+        let counts = if attempt.counts { "" } else { ", does not count" };
+        let said = format!(
+            "{} {}: {} ({}{counts})",
+            attempt.at.to_rfc3339(),
+            attempt.code,
+            attempt.error,
+            attempt.worker
+        );
+        push(&mut text, &format!("attempt {}", at + 1), &said);
+    }
+    for edit in &letter.edits {
+        push(
+            &mut text,
+            "edited",
+            &format!("{} by {}: {}", edit.at.to_rfc3339(), edit.by, edit.why),
+        );
+    }
+    if let Some(code) = ErrorCode::find(&row.code) {
+        push(&mut text, "what to do", code.hint);
+    }
+    if let Some(doubt) = doubt {
+        push(&mut text, "redrive", &format!("would fail again: {}\n{}", doubt.why, doubt.fix));
+    }
+    text.push_str(&body(letter, reading));
+    text
+}
+
+fn body(letter: &DeadLetter, reading: &Reading) -> String {
+    let original = || pretty(&letter.body).unwrap_or_else(|| letter.body.clone());
+    match reading {
+        Reading::Typed { kind, version, body } => {
+            let body = pretty(body).unwrap_or_else(|| body.clone());
+            format!("body, as {kind} version {version}:\n{body}")
+        }
+        Reading::Claimed { key, size, .. } => {
+            format!("body: the object {key}, {size} bytes\nenvelope:\n{}", original())
+        }
+        Reading::Unknown(why) | Reading::Broken(why) => {
+            format!("original, not decoded: {why}\n{}", original())
+        }
     }
 }
 
@@ -92,35 +160,4 @@ fn push(text: &mut String, name: &str, value: &str) {
         let value = value.replace('\n', "\n             ");
         text.push_str(&[&format!("{name:<12}"), " ", &value, "\n"].concat());
     }
-}
-
-/// Times and attempts, where the engine recorded them.
-fn details(text: &mut String, letter: &Value) {
-    for (name, field) in [
-        ("first seen", "first_seen"),
-        ("rejected at", "rejected_at"),
-        ("worker", "worker"),
-        ("trace", "traceparent"),
-    ] {
-        push(text, name, letter[field].as_str().unwrap_or_default());
-    }
-    if let Some(parent) = letter["parent"].as_object() {
-        push(text, "part of", &Value::Object(parent.clone()).to_string());
-    }
-    for (at, attempt) in letter["attempts"].as_array().into_iter().flatten().enumerate() {
-        let mut said = String::new();
-        for field in ["at", "code", "message"] {
-            let value = attempt[field].as_str().unwrap_or_default();
-            // Writing to a String cannot fail.
-            let _ = write!(said, "{value} ");
-        }
-        push(text, &format!("attempt {}", at + 1), said.trim());
-    }
-}
-
-/// JSON indented; anything else as it is.
-fn pretty(body: &str) -> String {
-    serde_json::from_str::<Value>(body)
-        .and_then(|value| serde_json::to_string_pretty(&value))
-        .unwrap_or_else(|_| body.to_owned())
 }

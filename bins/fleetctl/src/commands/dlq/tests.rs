@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clap::{Args, FromArgMatches};
-use contracts::catalogue::AUDIT_INDEX;
+use contracts::QueueSpec;
+use contracts::catalogue::{AUDIT_INDEX, QueueKind};
 use queue_core::driver::{EntryResults, QueueAttributes, ReceiveRequest};
 use queue_core::{Driver, DriverError, EntryError, Outgoing, Received};
 use tokio::time::Instant;
 
+use super::carry::{Carrier, Done};
+use super::letter::Letter;
+use super::outlook::Outlook;
 use super::redrive::Redrive;
 use super::select::Select;
-use super::sweep::{Sweep, verdict};
+use super::sweep::{LEASE, Sweep};
+use crate::output::Output;
 use crate::settings::Queue;
 
 /// Answers receives from a script. A message's name is its id and its body.
@@ -165,10 +170,17 @@ impl Driver for Leased {
     }
 }
 
-fn redrive(rate: &str) -> Redrive {
+/// A redrive of those, whatever is in them.
+fn redrive(rate: &str, ids: &[&str]) -> Redrive {
     let command = Redrive::augment_args(clap::Command::new("test"));
-    let matches = command.get_matches_from(["test", "audit-index", "--rate", rate]);
-    Redrive::from_arg_matches(&matches).unwrap()
+    let mut words = vec!["test", "audit-index", "--rate", rate, "--force"];
+    words.extend(ids.iter().flat_map(|id| ["--id", id]));
+    Redrive::from_arg_matches(&command.get_matches_from(words)).unwrap()
+}
+
+async fn send(redrive: &Redrive, queue: &Queue) -> Done {
+    let bar = indicatif::ProgressBar::hidden();
+    redrive.send(queue, &Outlook::default(), None, &bar).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,13 +192,13 @@ async fn what_a_slow_pass_holds_stays_held_and_is_back_at_its_end() {
     let target = Scripted { refused: vec!["a-7"], ..Scripted::default() };
     let queue = Queue { queue: Arc::new(target), dead_letters: Arc::<Leased>::clone(&dead) };
     // Thirty seconds for the thirty, and leases of eight.
-    let mut redrive = redrive("1");
-    redrive.lease = Duration::from_secs(8);
-    let shown = Select { id: meant, ..Select::default() };
+    let meant: Vec<&str> = meant.iter().map(String::as_str).collect();
+    let mut redrive = redrive("1", &meant);
+    redrive.lease = Some(Duration::from_secs(8));
     let begun = Instant::now();
-    let done = redrive.send(&queue, &shown, None).await.unwrap();
+    let done = send(&redrive, &queue).await;
     assert!(begun.elapsed() >= Duration::from_secs(24), "{:?}", begun.elapsed());
-    assert_eq!((done.sent, done.failed.len()), (29, 1));
+    assert_eq!((done.sent, done.failed), (29, 1));
     let left = dead.lying.lock().unwrap().clone();
     let names: BTreeSet<&str> = left.iter().map(|m| m.id.as_str()).collect();
     let expected = others.iter().map(String::as_str).chain(["a-7"]).collect::<BTreeSet<_>>();
@@ -198,7 +210,7 @@ async fn what_a_slow_pass_holds_stays_held_and_is_back_at_its_end() {
 }
 
 async fn pass(queue: &Scripted, select: &Select) -> Vec<String> {
-    let mut sweep = Sweep::new(queue, &AUDIT_INDEX, select);
+    let mut sweep = Sweep::with_lease(queue, &AUDIT_INDEX, select, LEASE);
     let mut ids = Vec::new();
     while let Some(letters) = sweep.next(10).await.unwrap() {
         ids.extend(letters.into_iter().map(|letter| letter.received.message_id));
@@ -232,14 +244,58 @@ async fn what_is_not_sent_is_given_back_and_what_is_not_met_is_told() {
     let dead = Arc::new(Scripted::new(&[&[("a", "r1"), ("b", "r2"), ("other", "r3")]]));
     let target = Scripted { refused: vec!["b"], ..Scripted::default() };
     let queue = Queue { queue: Arc::new(target), dead_letters: Arc::<Scripted>::clone(&dead) };
-    let done = redrive("1000").send(&queue, &only(&["a", "b", "c"]), None).await.unwrap();
-    assert_eq!((done.sent, done.failed.len()), (1, 1));
+    let done = send(&redrive("1000", &["a", "b", "c"]), &queue).await;
+    assert_eq!((done.sent, done.failed), (1, 1));
     assert_eq!(dead.given_back(), ["r2", "r3"]);
-    let failure = verdict(3, done.sent, &done.failed, "sent").unwrap_err();
-    assert_ne!(failure.exit, 0);
-    assert!(failure.message.contains("1 of 3 were not met again"), "{failure:?}");
-    assert!(failure.message.contains("1 were not sent: b: "), "{failure:?}");
-    assert!(verdict(3, 2, &["b: no".to_owned()], "sent").is_err(), "all met, one failed");
-    assert!(verdict(3, 2, &[], "sent").is_err(), "one not met");
-    assert!(verdict(3, 3, &[], "sent").is_ok());
+    let failure = done.verdict(&Output::new(true)).unwrap_err();
+    assert!(failure.exit != 0 && failure.message.contains("1 were not sent: b: "), "{failure:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_takes_nothing_ends_a_redrive() {
+    let ids: Vec<String> = (0..90).map(|at| format!("a-{at}")).collect();
+    let dead = Arc::new(Leased::new(ids));
+    // As a target it refuses every call.
+    let target = Arc::new(Leased::new([]));
+    let queue = Queue { queue: target, dead_letters: Arc::<Leased>::clone(&dead) };
+    let done = send(&redrive("1000", &[]), &queue).await;
+    assert_eq!((done.sent, done.failed), (0, 30), "three calls, and no more");
+    let left = dead.lying.lock().unwrap();
+    assert_eq!(left.len(), 90);
+    assert!(left.iter().all(|m| m.visible_at <= Instant::now()), "given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_letters_are_held_and_given_back_in_time() {
+    let dead = Leased::new((0..20_000).map(|at| format!("m-{at}")));
+    let select = only(&["none"]);
+    let mut sweep = Sweep::with_lease(&dead, &AUDIT_INDEX, &select, Duration::from_secs(10));
+    assert!(sweep.next(10).await.unwrap().is_none());
+    sweep.finish().await;
+    let left = dead.lying.lock().unwrap();
+    assert!(left.iter().all(|m| m.receives == 1 && m.visible_at <= Instant::now()));
+}
+
+/// Letters of a FIFO queue: `group` of each; one of a group is not taken.
+#[tokio::test]
+async fn on_a_fifo_queue_nothing_overtakes_one_that_stays() {
+    const FIFO: QueueSpec = QueueSpec { kind: QueueKind::Fifo, ..AUDIT_INDEX };
+    let target = Arc::new(Scripted { refused: vec!["a2"], ..Scripted::default() });
+    let dead = Arc::new(Scripted::default());
+    let queue = Queue { queue: target, dead_letters: dead };
+    let letters: Vec<Letter> = ["a1", "b1", "a2", "b2", "a3"]
+        .into_iter()
+        .map(|name| {
+            let group = Some(name[..1].to_owned());
+            Letter::read(Received { group, ..message(name, name) })
+        })
+        .collect();
+    let outgoing = letters[0].outgoing(&FIFO);
+    assert_eq!(outgoing.group.as_deref(), Some("a"));
+    assert_eq!(outgoing.deduplication.as_deref(), Some("redrive-a1"), "two tries, one message");
+    let mut carrier = Carrier::new(&queue, &FIFO);
+    let kept = carrier.carry(&letters).await;
+    let kept: Vec<&str> = kept.iter().map(|l| l.received.message_id.as_str()).collect();
+    assert_eq!(kept, ["a2", "a3"], "and the other group goes on");
+    assert_eq!(carrier.done.sent, 3);
 }
