@@ -97,7 +97,7 @@ impl Broker {
         let before = statements.len();
         statements.retain(|statement| statement["Sid"] != label.as_str());
         if statements.len() == before {
-            return Err(SqsError::value(label, "Label", "can't find label on existing policy."));
+            return Err(SqsError::value(label, "Label", "can't find label."));
         }
         let text = if statements.is_empty() { String::new() } else { policy.to_string() };
         let id = queue.id;
