@@ -1,6 +1,6 @@
 # An index: each line runs one thing; the logic lives in xtask, fleet and fleetctl.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check chaos bench gen fmt parts
+.PHONY: help demo up test check chaos soak bench gen fmt parts
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,6 +36,10 @@ bench: ## throughput and latency beside bare baselines
 	cargo xtask parts
 	cargo build --release --package ingest-api --package index-worker --package scheduler --package fleet --package sqs-local
 	cargo run --release --manifest-path bench/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}"
+
+soak: ## the long proofs, into docs/PROOF.md: simulation, mutants, drains, fuzz targets
+	cargo xtask parts
+	cargo xtask soak
 
 gen: ## rewrites what is derived from the catalogue, the error registry and the options
 	cargo xtask gen

@@ -8,6 +8,7 @@ mod r#gen;
 mod machine;
 mod new;
 mod parts;
+mod soak;
 mod tidy;
 mod tree;
 
@@ -57,6 +58,19 @@ enum Command {
         #[arg(long, env = "KEEP", value_parser = clap::builder::BoolishValueParser::new())]
         keep: bool,
     },
+    /// The long proofs: simulation, mutants, drains, fuzz targets; writes what came of them.
+    ///
+    /// Example: `cargo xtask soak mutants --mutant leaked-permit`
+    Soak(soak::Soak),
+    /// Puts a report's table into its section of docs/PROOF.md, with date and machine.
+    ///
+    /// Example: `cargo xtask proof chaos target/chaos.md`
+    Proof {
+        /// The section, as its markers name it.
+        section: String,
+        /// A file with a Markdown table.
+        table: PathBuf,
+    },
     /// Writes the two files of a new worker binary.
     ///
     /// Example: `cargo xtask new archive-worker audit::workers::archive::ArchiveWorker`
@@ -87,6 +101,10 @@ fn run() -> Result<ExitCode> {
         Command::Deny => deny::run(&root, &cli.machine),
         Command::Parts { only } => Ok(parts::run(&cli.machine, only)),
         Command::Demo { keep } => demo::run(&root, keep),
+        Command::Soak(soak) => soak::run(&root, &soak),
+        Command::Proof { section, table } => {
+            soak::report::put(&root, &section, &table).map(|()| ExitCode::SUCCESS)
+        }
         Command::New { name, service } => new::run(&root, &name, &service),
     }
 }

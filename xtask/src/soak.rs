@@ -6,7 +6,7 @@ mod binary;
 mod drain;
 mod fuzz;
 pub(crate) mod mutants;
-mod report;
+pub(crate) mod report;
 mod simulation;
 
 use std::path::Path;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::tree;
+use crate::{soak, tree};
 
 /// One file of the tree, with its text; files that are no text are not looked at.
 struct File {
@@ -40,6 +40,9 @@ fn findings(root: &Path) -> Result<Vec<String>> {
     let mut findings = sources::check(&files);
     findings.extend(boundaries::check(&files));
     findings.extend(guarantees::check(&files));
+    findings.extend(soak::mutants::stale(|path| {
+        files.iter().find(|file| file.path == path).map(|file| file.text.clone())
+    }));
     findings.sort();
     Ok(findings)
 }

@@ -25,9 +25,16 @@ pub(super) struct Ran {
 }
 
 impl Binary {
-    /// Builds the integration tests of `package` in the workspace at `root`.
-    pub(super) fn build(root: &Path, package: &str, folder: &str) -> Result<Self> {
+    /// Builds the integration tests of `package` in the workspace at `root`, into the usual build
+    /// folder or one of its own.
+    pub(super) fn build(
+        root: &Path,
+        package: &str,
+        folder: &str,
+        target: Option<&Path>,
+    ) -> Result<Self> {
         let mut command = Command::new("cargo");
+        command.envs(target.map(|target| ("CARGO_TARGET_DIR", target)));
         command
             .args(["test", "--package", package, "--test", "it", "--no-run"])
             .arg("--message-format=json-render-diagnostics")
@@ -37,12 +44,12 @@ impl Binary {
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{package}'s tests do not build:\n{errors}");
         let text = String::from_utf8_lossy(&output.stdout);
-        let built = text.lines().filter_map(|line| {
+        let mut built = text.lines().rev().filter_map(|line| {
             let message: serde_json::Value = serde_json::from_str(line).ok()?;
             (message["target"]["name"] == "it").then_some(())?;
             message["executable"].as_str().map(PathBuf::from)
         });
-        let path = built.last().context("cargo names no test binary")?;
+        let path = built.next().context("cargo names no test binary")?;
         Ok(Self { path, folder: root.join(folder) })
     }
 

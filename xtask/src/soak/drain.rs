@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, bail};
 
 use super::Row;
 use super::binary::Binary;
@@ -13,7 +13,7 @@ const MOST: Duration = Duration::from_secs(3_600);
 
 pub(super) fn prove(root: &Path, rounds: u64) -> Row {
     Row::of("drain", format!("{rounds} SIGTERMs at random moments"), || {
-        let binary = Binary::build(root, "index-worker", "bins/index-worker")?;
+        let binary = Binary::build(root, "index-worker", "bins/index-worker", None)?;
         let variables = [("DRAIN_ROUNDS", rounds.to_string())];
         let ran = binary.run(TEST, &variables, MOST, |_| {})?;
         if !ran.succeeded {

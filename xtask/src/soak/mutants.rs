@@ -73,29 +73,32 @@ pub(super) fn prove(root: &Path, seeds: u64, only: Option<&str>) -> Result<Vec<R
         rows.push(Row::of("mutant", what, || trip(&scratch, mutant, seeds)));
     }
     rows.push(Row::of("mutants", format!("the engine as it is, {seeds} seeds"), || {
-        let binary = Binary::build(&scratch, "queue-core", "crates/queue-core")?;
+        let binary = build(&scratch)?;
         simulation::every_promise_holds(&binary, seeds)
     }));
     Ok(rows)
+}
+
+fn build(scratch: &Path) -> Result<Binary> {
+    let target = scratch.with_file_name("build");
+    Binary::build(scratch, "queue-core", "crates/queue-core", Some(&target))
 }
 
 fn trip(scratch: &Path, mutant: &Mutant, seeds: u64) -> Result<String> {
     let path = scratch.join(mutant.file);
     let healthy = crate::tree::read(&path)?;
     std::fs::write(&path, mutant.apply(&healthy)?)?;
-    let ran = Binary::build(scratch, "queue-core", "crates/queue-core").and_then(|binary| {
-        let variables =
-            [("SIM_SEEDS", seeds.to_string()), ("SIM_UNTIL", mutant.breaks.to_owned())];
+    let ran = build(scratch).and_then(|binary| {
+        let variables = [("SIM_SEEDS", seeds.to_string()), ("SIM_UNTIL", mutant.breaks.to_owned())];
         binary.run(TEST, &variables, MOST, |_| {})
     });
     std::fs::write(&path, healthy)?;
     let output = ran?.output;
     let wanted = format!(" breaks `{}`: ", mutant.breaks);
-    match output.lines().find(|line| line.contains(&wanted)) {
-        Some(line) => Ok(format!("found: {line}")),
-        None => {
-            let others: Vec<&str> = output.lines().filter(|line| line.contains(" breaks `")).collect();
-            bail!("not found in {seeds} seeds; what broke instead: {:?}", others.first())
-        }
+    if let Some(line) = output.lines().find(|line| line.contains(&wanted)) {
+        let at = line.find("seed ").unwrap_or(0);
+        return Ok(line[at..].replace(&wanted, ": "));
     }
+    let other = output.lines().find(|line| line.contains(" breaks `"));
+    bail!("not found in {seeds} seeds; what broke instead: {}", other.unwrap_or("nothing"))
 }

@@ -17,7 +17,7 @@ const MOST: Duration = Duration::from_secs(3_600);
 pub(super) fn prove(root: &Path, seeds: u64) -> Row {
     let what = format!("{seeds} seeds");
     Row::of("simulation", what, || {
-        let binary = Binary::build(root, "queue-core", "crates/queue-core")?;
+        let binary = Binary::build(root, "queue-core", "crates/queue-core", None)?;
         every_promise_holds(&binary, seeds)
     })
 }

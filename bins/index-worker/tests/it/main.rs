@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
 mod crash;
+mod drain;
 mod legacy;
 mod metrics;
 mod outage;

@@ -37,8 +37,8 @@ pub(crate) struct Scene {
     search: SharedSearch,
     sqs: Sqs,
     pub(crate) admin: Admin,
-    queue: Arc<dyn Driver>,
-    queue_url: String,
+    pub(crate) queue: Arc<dyn Driver>,
+    pub(crate) queue_url: String,
     dlq_url: String,
     /// Where the process finds its sinks; a test puts a proxy in between.
     pub(crate) endpoint: String,
@@ -49,15 +49,15 @@ pub(crate) struct Scene {
     tailed: Arc<Mutex<BTreeSet<LogId>>>,
     logs: Vec<Given>,
     directory: tempfile::TempDir,
-    tasks: TaskTracker,
-    ended: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) ended: CancellationToken,
     _database: TestDatabase,
 }
 
 /// A log on its way.
-struct Given {
+pub(crate) struct Given {
     id: LogId,
-    item: LogItem,
+    pub(crate) item: LogItem,
     at: DateTime<Utc>,
 }
 
@@ -74,7 +74,7 @@ impl Scene {
         let admin = sqs.admin();
         let made = admin.create(&catalogue::AUDIT_INDEX, Deployment::Dev).await.unwrap();
         let tenant: Tenant = name.parse().unwrap();
-        let now = SystemClock.now().duration_trunc(TimeDelta::milliseconds(1)).unwrap();
+        let now = SystemClock.now();
         let logs = (0..3).map(|n| given(&tenant, now, n)).collect();
         let tailed = Arc::new(Mutex::new(BTreeSet::new()));
         let reader = Reader { database: database.clone(), tenant: tenant.clone() };
@@ -134,6 +134,11 @@ impl Scene {
     }
 
     async fn send(&self, message: IndexMessage) {
+        send(&self.queue, self.envelope(&message)).await;
+    }
+
+    /// A message as the API would send it.
+    pub(crate) fn envelope(&self, message: &IndexMessage) -> String {
         let header = Header {
             v: 1,
             kind: String::new(),
@@ -146,8 +151,7 @@ impl Scene {
             key: None,
             revision: None,
         };
-        let body = Envelope::wrap(header, &message).unwrap().to_json().unwrap();
-        send(&self.queue, body).await;
+        Envelope::wrap(header, message).unwrap().to_json().unwrap()
     }
 
     /// Starts the worker; `crash_at` arms a crash point.
@@ -334,9 +338,12 @@ async fn stored(database: &Database, tenant: &Tenant) -> Result<BTreeSet<LogId>,
     Ok(rows.into_iter().map(LogId).collect())
 }
 
-fn given(tenant: &Tenant, now: DateTime<Utc>, n: u8) -> Given {
-    let at = now + TimeDelta::milliseconds(n.into());
-    let id = LogId(contracts::ids::uuid_v7_at(at, [n; 10]));
+/// The log of that number.
+pub(crate) fn given(tenant: &Tenant, now: DateTime<Utc>, n: u32) -> Given {
+    let at = now.duration_trunc(TimeDelta::milliseconds(1)).unwrap();
+    let at = at + TimeDelta::milliseconds(n.into());
+    let salt: Vec<u8> = n.to_be_bytes().repeat(4);
+    let id = LogId(contracts::ids::uuid_v7_at(at, salt[..10].try_into().unwrap()));
     let text = r#"{"actor":{"type":"user","id":"u"},"action":"thing.done"}"#;
     let rules = Rules::at(at, EventLimits::default(), false);
     let event = event::validate_text(text, &rules).unwrap();
@@ -344,5 +351,5 @@ fn given(tenant: &Tenant, now: DateTime<Utc>, n: u8) -> Given {
     let stamp = Stamp { id, tenant: tenant.clone(), recorded_at: at, class };
     let source = Origin { key_id: "k1".into(), ip: None, user_agent: None };
     let record = event::record_bytes(&stamp, &source, &event).unwrap();
-    Given { id, item: LogItem { salt: hex::encode([n; 16]), record }, at }
+    Given { id, item: LogItem { salt: hex::encode(salt), record }, at }
 }

@@ -64,7 +64,7 @@ fn whatever_happens_every_promise_holds() {
     }
     let from = number("SIM_FROM").unwrap_or(0);
     let to = from + number("SIM_SEEDS").unwrap_or(SEEDS);
-    let until = variable("SIM_UNTIL");
+    let (until, progress) = (variable("SIM_UNTIL"), variable("SIM_PROGRESS").is_some());
     let (next, stop) = (AtomicU64::new(from), AtomicBool::new(false));
     let failed = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -75,6 +75,9 @@ fn whatever_happens_every_promise_holds() {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= to {
                         return;
+                    }
+                    if progress && (seed - from).is_multiple_of(50) {
+                        println!("tried {}", seed - from);
                     }
                     let broken = broken(seed);
                     let ends = until.as_ref().map_or(!broken.is_empty(), |wanted| {
@@ -116,7 +119,7 @@ fn a_process_that_dies_at_any_await_loses_and_doubles_nothing() {
         assert_eq!(told(&healthy), [], "seed {seed}");
         assert!(healthy.steps > 50, "seed {seed}: {} awaits", healthy.steps);
         for at in 0..healthy.steps {
-            let outcome = run(Plan { crash_at: Some(at), ..Plan::quiet(seed) });
+            let outcome = run(Plan { crash_at: vec![at], ..Plan::quiet(seed) });
             if !outcome.violations.is_empty() {
                 outcome.trace.iter().for_each(|event| println!("{event}"));
             }

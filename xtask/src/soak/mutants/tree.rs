@@ -1,5 +1,6 @@
 //! The copy that mutants live in: the engine, what it stands on and its tests, as a workspace of its
-//! own under the build folder.
+//! own under the build folder, with a build folder of its own: cargo takes two workspaces' packages of
+//! one name and place for the same, and a mutant's engine must never get into another build.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,10 @@ use crate::tree;
 const CRATES: [&str; 3] = ["contracts", "queue-core", "sqs-emulator"];
 /// What cargo needs beside them.
 const FILES: [&str; 4] = ["Cargo.lock", "clippy.toml", "rust-toolchain.toml", "rustfmt.toml"];
-const MEMBERS: &str = r#"members = ["crates/*", "bins/*", "tests", "xtask"]"#;
 
-/// Makes the copy anew, and says where it is.
+/// Makes the copy anew, and says where it is. What was built of it before is kept.
 pub(super) fn copy(root: &Path) -> Result<PathBuf> {
-    let scratch = root.join("target/mutants");
+    let scratch = root.join("target/mutants/tree");
     if scratch.exists() {
         fs::remove_dir_all(&scratch).with_context(|| format!("remove {}", scratch.display()))?;
     }
@@ -30,7 +30,11 @@ pub(super) fn copy(root: &Path) -> Result<PathBuf> {
         fs::copy(root.join(&path), &to).with_context(|| format!("copy {}", path.display()))?;
     }
     let manifest = tree::read(&root.join("Cargo.toml"))?;
-    let members = manifest.replace(MEMBERS, r#"members = ["crates/*"]"#);
-    fs::write(scratch.join("Cargo.toml"), members)?;
+    let members = |line: &str| match line.starts_with("members = ") {
+        true => "members = [\"crates/*\"]\n".to_owned(),
+        false => format!("{line}\n"),
+    };
+    let manifest: Vec<String> = manifest.lines().map(members).collect();
+    fs::write(scratch.join("Cargo.toml"), manifest.concat())?;
     Ok(scratch)
 }

@@ -117,6 +117,10 @@ pub(super) enum Happening {
     SinkUp,
     /// Somebody else gets a message that is in flight, for so many seconds.
     LeaseLost(u64),
+    /// From now on the broker takes no delete, extension or letter.
+    Muted,
+    /// It does again.
+    Heard,
     /// The wall clock of every process steps by seconds.
     ClockJump(i64),
     /// The processes stand still for seconds while the broker's time goes on.
@@ -136,8 +140,8 @@ pub(super) struct Plan {
     pub(super) happenings: Vec<(Duration, Happening)>,
     /// Faults end with it.
     pub(super) storm: Duration,
-    /// The first process dies at this await.
-    pub(super) crash_at: Option<u64>,
+    /// The first process dies at the first of these awaits, its successor at the second, and so on.
+    pub(super) crash_at: Vec<u64>,
 }
 
 impl Plan {
@@ -159,7 +163,7 @@ impl Plan {
             attempts: store(&mut dice),
             happenings: happenings(&mut dice, storm, processes, calm_broker),
             storm,
-            crash_at: None,
+            crash_at: crashes(&mut dice),
         }
     }
 
@@ -181,7 +185,7 @@ impl Plan {
             attempts: StoreRates::default(),
             happenings: Vec::new(),
             storm,
-            crash_at: None,
+            crash_at: Vec::new(),
         }
     }
 
@@ -193,7 +197,9 @@ impl Plan {
     pub(super) fn leaves_leases_alone(&self) -> bool {
         let BrokerRates { duplicate, lose_answer, throttle, entry, slow, hang, .. } = self.broker;
         let taken = |happening: &Happening| {
-            matches!(happening, Happening::LeaseLost(_) | Happening::Suspend(_))
+            let takes = [Happening::Muted, Happening::Heard];
+            takes.contains(happening)
+                || matches!(happening, Happening::LeaseLost(_) | Happening::Suspend(_))
         };
         duplicate + lose_answer + throttle + entry + slow + hang == 0
             && !self.happenings.iter().any(|(_, happening)| taken(happening))
@@ -275,6 +281,11 @@ fn handler(dice: &mut Dice, config: &EngineConfig) -> HandlerRates {
     }
 }
 
+fn crashes(dice: &mut Dice) -> Vec<u64> {
+    let count = if dice.hit(300) { 1 + dice.index(6) } else { 0 };
+    (0..count).map(|_| dice.within(0..=400)).collect()
+}
+
 fn store(dice: &mut Dice) -> StoreRates {
     StoreRates { refuse: dice.rate(100), lose_answer: dice.rate(120), slow: dice.rate(200) }
 }
@@ -300,6 +311,11 @@ fn happenings(
     if !calm {
         some(dice, 12, &|dice| Happening::LeaseLost(dice.within(1..=60)));
         some(dice, 3, &|dice| Happening::Suspend(dice.within(1..=90)));
+    }
+    if !calm && dice.hit(300) {
+        let at = dice.millis(0..=most);
+        all.push((at, Happening::Muted));
+        all.push((at + dice.millis(1_000..=120_000), Happening::Heard));
     }
     if dice.hit(450) {
         let mut at = dice.millis(0..=most / 2);

@@ -70,7 +70,11 @@ impl Port {
     ) -> Result<Fault, DriverError> {
         self.process.step(&self.world).await;
         let rates: &BrokerRates = &self.world.plan.broker;
-        let fault = self.world.draw(Fault::None, |dice| Fault::draw(dice, rates, kind, entries));
+        let mut fault =
+            self.world.draw(Fault::None, |dice| Fault::draw(dice, rates, kind, entries));
+        if kind == Kind::Batch && self.world.books().muted {
+            fault = Fault::Refused(DriverError::Throttled("slow down".into()));
+        }
         self.world.note(self.process.id, What::Called { call, entries, fault: fault.name() });
         match &fault {
             Fault::Refused(error) => {

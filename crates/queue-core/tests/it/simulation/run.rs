@@ -67,6 +67,7 @@ async fn live(plan: Plan) -> Outcome {
     storm(&world, &orders).await;
     world.clear_up();
     world.sink(false);
+    world.mute(false);
     let ended = tokio::time::timeout(AFTERMATH_MAX, aftermath(&world)).await;
     if ended.is_err() {
         let text = format!("{} messages are left after {AFTERMATH_MAX:?}", world.depth());
@@ -154,6 +155,7 @@ fn happen(world: &World, orders: &[mpsc::UnboundedSender<Order>], happening: Hap
         Happening::Drain(slot) => order(slot, Order::Drain),
         Happening::SinkDown => world.sink(true),
         Happening::SinkUp => world.sink(false),
+        Happening::Muted | Happening::Heard => world.mute(happening == Happening::Muted),
         Happening::LeaseLost(seconds) => world.take_away(seconds),
         Happening::ClockJump(by) => {
             world.note(0, What::ClockJump(by));
@@ -174,8 +176,8 @@ async fn supervise(
 ) {
     loop {
         let id = 1 + processes.started.fetch_add(1, Ordering::Relaxed);
-        let crash_at = world.plan.crash_at.filter(|_| id == 1);
-        let mut running = Process::start(&world, id, crash_at);
+        let crash_at = usize::try_from(id - 1).ok().and_then(|at| world.plan.crash_at.get(at));
+        let mut running = Process::start(&world, id, crash_at.copied());
         processes.all.lock().unwrap().push(Arc::clone(&running.process));
         let process = Arc::clone(&running.process);
         let order = tokio::select! {

@@ -35,7 +35,7 @@ pub(super) async fn transaction(
     process.step(world).await;
     let luck = luck(world, world.plan.sink).await;
     process.step(world).await;
-    if world.books().sink_down || luck == Luck::Refused {
+    if world.books().sink_down {
         return Err(BisectError::Whole(SinkError::Unavailable));
     }
     let poison = |job: &u64| world.plan.job(*job).nature == Nature::Poison;
@@ -45,10 +45,12 @@ pub(super) async fn transaction(
     // One order for all, so that two transactions never wait for each other.
     jobs.sort_unstable();
     let count = jobs.len();
-    let written = write(world, process, jobs).await;
-    if !written.map_err(|_| BisectError::Whole(SinkError::Unavailable))? {
-        // Dead: the database has rolled back.
-        std::future::pending::<()>().await;
+    let rolled_back = BisectError::Whole(SinkError::Unavailable);
+    match write(world, process, jobs, luck).await {
+        Err(_) => return Err(rolled_back),
+        // The process is dead.
+        Ok(false) => std::future::pending::<()>().await,
+        Ok(true) => {}
     }
     process.step(world).await;
     match luck {
@@ -58,7 +60,12 @@ pub(super) async fn transaction(
 }
 
 /// Whether it was committed; the process may die before.
-async fn write(world: &World, process: &Process, jobs: Vec<u64>) -> Result<bool, EffectsError> {
+async fn write(
+    world: &World,
+    process: &Process,
+    jobs: Vec<u64>,
+    luck: Luck,
+) -> Result<bool, EffectsError> {
     let mut transaction = world.effects.transaction();
     for job in jobs {
         let key = EffectKey::of_message("sim.row", &header(job));
@@ -70,6 +77,9 @@ async fn write(world: &World, process: &Process, jobs: Vec<u64>) -> Result<bool,
         if !process.survives(world) {
             return Ok(false);
         }
+    }
+    if luck == Luck::Refused {
+        return Err(EffectsError::Unavailable("the commit failed".into()));
     }
     transaction.commit()?;
     world.look_at_effects(process.id);

@@ -17,6 +17,8 @@ pub(super) enum What {
     Drained { in_hand: usize, unsettled: usize },
     SinkDown,
     SinkUp,
+    Muted,
+    Heard,
     LeaseTaken { job: u64, seconds: u64 },
     ClockJump(i64),
     Suspended(u64),
@@ -81,6 +83,8 @@ impl fmt::Display for Event {
             }
             What::SinkDown => write!(f, "the sink is down"),
             What::SinkUp => write!(f, "the sink is up"),
+            What::Muted => write!(f, "the broker takes no delete, extension or letter"),
+            What::Heard => write!(f, "the broker takes them again"),
             What::LeaseTaken { job, seconds } => {
                 write!(f, "somebody else has job {job} for {seconds} s")
             }

@@ -45,6 +45,8 @@ pub(super) struct Books {
     by_id: BTreeMap<String, u64>,
     by_receipt: BTreeMap<String, u64>,
     pub(super) sink_down: bool,
+    /// The broker takes no delete, extension or letter.
+    pub(super) muted: bool,
     pub(super) outages: u32,
     effects_seen: usize,
     pub(super) deaths: u32,
@@ -269,6 +271,11 @@ impl World {
         books.sink_down = down;
         drop(books);
         self.note(0, if down { What::SinkDown } else { What::SinkUp });
+    }
+
+    pub(super) fn mute(&self, muted: bool) {
+        self.books().muted = muted;
+        self.note(0, if muted { What::Muted } else { What::Heard });
     }
 
     /// Visible, leased and delayed messages on the work queue.
