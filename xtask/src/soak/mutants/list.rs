@@ -26,8 +26,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "nothing-lost",
         "crates/queue-core/src/delivery/fate.rs",
         &[(
-            "        self.dead_letters.send(&rejection).await.map_err(|_| ())",
-            "        let _ = self.dead_letters.send(&rejection).await;\n        Ok(())",
+            "if self.dead_letters.send(&rejection).await.is_err() {",
+            "if self.dead_letters.send(&rejection).await.is_err() && false {",
         )],
     ),
     mutant(

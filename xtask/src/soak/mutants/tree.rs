@@ -30,9 +30,9 @@ pub(super) fn copy(root: &Path) -> Result<PathBuf> {
         fs::copy(root.join(&path), &to).with_context(|| format!("copy {}", path.display()))?;
     }
     let manifest = tree::read(&root.join("Cargo.toml"))?;
-    let members = |line: &str| match line.starts_with("members = ") {
-        true => "members = [\"crates/*\"]\n".to_owned(),
-        false => format!("{line}\n"),
+    let members = |line: &str| {
+        let line = if line.starts_with("members = ") { "members = [\"crates/*\"]" } else { line };
+        format!("{line}\n")
     };
     let manifest: Vec<String> = manifest.lines().map(members).collect();
     fs::write(scratch.join("Cargo.toml"), manifest.concat())?;
