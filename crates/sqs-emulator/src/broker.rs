@@ -23,6 +23,7 @@ use crate::queue::{Queue, Rules, dedup};
 mod batches;
 mod checks;
 pub mod inspect;
+mod listing;
 mod moves;
 mod permissions;
 mod queues;

@@ -8,7 +8,6 @@ mod traffic;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -18,9 +17,6 @@ use traffic::{FIFO, STANDARD, Traffic};
 
 /// Small, so that a kill often meets a compaction.
 const SEGMENT_BYTES: &str = "131072";
-/// Chance for the moments of the kills: another seed, other moments.
-const SEED: u64 = 0x5153_0001;
-
 /// A small generator of its own: `SplitMix64`.
 struct Chance(u64);
 
@@ -40,18 +36,12 @@ fn command(directory: &Path) -> Command {
     command
 }
 
+/// Each run kills at other moments; a failure names the seed of its own.
 #[test]
 fn what_was_acknowledged_is_there_after_sigkill() {
-    kills(SEED, 8);
-}
-
-/// `cargo test -p sqs-local -- --ignored` takes minutes.
-#[test]
-#[ignore = "a soak: two hundred kills"]
-fn what_was_acknowledged_is_there_after_two_hundred_sigkills() {
-    for seed in 1..=20 {
-        kills(SEED + seed, 10);
-    }
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    kills(seed, 8);
 }
 
 fn kills(seed: u64, rounds: u64) {
@@ -68,19 +58,18 @@ fn kills(seed: u64, rounds: u64) {
     for round in 0..rounds {
         let process = Process::run(command(directory));
         books.compare(&mut process.client(), &format!("before round {round}"));
-        let moment = Duration::from_millis(chance.below(400));
-        let traffic = Traffic::start(&process, round, books.in_doubt(FIFO));
-        thread::sleep(moment);
+        let mut traffic = Traffic::start(&process, round, books.to_repeat(FIFO));
+        traffic.run(&mut books, chance.below(4_000));
         process.kill();
         traffic.enter(&mut books);
         if round % 2 == 0 {
-            interrupted_start(directory, Duration::from_micros(chance.below(6_000)));
+            interrupted_start(directory, chance.below(2_000));
         }
     }
     let process = Process::run(command(directory));
     books.compare(&mut process.client(), "at the end");
-    let traffic = Traffic::start(&process, rounds, books.in_doubt(FIFO));
-    thread::sleep(Duration::from_millis(300));
+    let mut traffic = Traffic::start(&process, rounds, books.to_repeat(FIFO));
+    traffic.run(&mut books, 2_000);
     assert_eq!(process.terminate(), Some(0));
     traffic.enter(&mut books);
     let process = Process::run(command(directory));
@@ -95,12 +84,11 @@ fn kills(seed: u64, rounds: u64) {
 }
 
 /// Kills a process that may not even have read the log yet.
-fn interrupted_start(directory: &Path, after: Duration) {
-    let mut child = command(directory)
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .expect("it has started before");
-    thread::sleep(after);
+fn interrupted_start(directory: &Path, turns: u64) {
+    let mut child = command(directory).stdout(std::process::Stdio::null()).spawn().unwrap();
+    for _ in 0..turns {
+        thread::yield_now();
+    }
     child.kill().unwrap();
     child.wait().unwrap();
 }

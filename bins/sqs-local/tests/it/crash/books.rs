@@ -7,6 +7,9 @@ use serde_json::Value;
 use super::traffic::HIDDEN_SECONDS;
 use crate::process::Client;
 
+/// Acknowledged sends that are sent again.
+const REPEATED: usize = 20;
+
 /// Something that a caller asked for or was told.
 #[derive(Debug)]
 pub(crate) enum Fact {
@@ -35,6 +38,10 @@ pub(crate) enum Fact {
 struct Queue {
     /// Acknowledged sends: body by id.
     sent: BTreeMap<String, String>,
+    /// The other way round.
+    ids: BTreeMap<String, String>,
+    /// Bodies in the order of their acknowledgements.
+    latest: Vec<String>,
     /// Bodies whose send was asked for and not acknowledged.
     in_doubt: BTreeSet<String>,
 }
@@ -60,6 +67,10 @@ impl Books {
             Fact::Sent { queue, body, id } => {
                 let queue = self.queues.entry(queue).or_default();
                 queue.in_doubt.remove(&body);
+                if let Some(before) = queue.ids.insert(body.clone(), id.clone()) {
+                    assert_eq!(before, id, "{body} was taken for another message when sent again");
+                }
+                queue.latest.push(body.clone());
                 if let Some(before) = queue.sent.insert(id.clone(), body.clone()) {
                     assert_eq!(before, body, "{id} was given to two messages");
                 }
@@ -76,10 +87,11 @@ impl Books {
         }
     }
 
-    /// Bodies whose send may or may not have taken effect.
-    pub(crate) fn in_doubt(&self, queue: &str) -> Vec<String> {
-        let queue = self.queues.get(queue);
-        queue.into_iter().flat_map(|queue| queue.in_doubt.iter().cloned()).collect()
+    /// Bodies whose send may or may not have taken effect, and the latest of which it is known.
+    pub(crate) fn to_repeat(&self, queue: &str) -> Vec<String> {
+        let Some(queue) = self.queues.get(queue) else { return Vec::new() };
+        let known = queue.latest.iter().rev().take(REPEATED);
+        queue.in_doubt.iter().chain(known).cloned().collect()
     }
 
     /// Looks at every message, consuming none, and compares.

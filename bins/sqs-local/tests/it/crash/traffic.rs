@@ -25,9 +25,9 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// Starts the callers of a round. What is in doubt on the FIFO queue is sent again first: the
-    /// deduplication id makes it one message.
-    pub(crate) fn start(process: &Process, round: u64, in_doubt: Vec<String>) -> Self {
+    /// Starts the callers of a round. What is in doubt on the FIFO queue, and some of what is not, is
+    /// sent again first: the deduplication id makes it one message.
+    pub(crate) fn start(process: &Process, round: u64, again: Vec<String>) -> Self {
         let (told, facts) = channel();
         let mut threads = Vec::new();
         let mut caller = |work: Work| {
@@ -41,11 +41,19 @@ impl Traffic {
             let name = format!("{round}-{n}");
             caller(Box::new(move |client, told| send_batches(client, told, &name)));
         }
-        caller(Box::new(move |client, told| send_fifo(client, told, round, in_doubt)));
+        caller(Box::new(move |client, told| send_fifo(client, told, round, again)));
         for queue in [STANDARD, STANDARD, FIFO] {
             caller(Box::new(move |client, told| receive(client, told, queue)));
         }
         Self { facts, threads }
+    }
+
+    /// Lets the callers go on until so many facts are told.
+    pub(crate) fn run(&mut self, books: &mut Books, facts: u64) {
+        for _ in 0..facts {
+            let Ok(fact) = self.facts.recv() else { return };
+            books.enter(fact);
+        }
     }
 
     /// Waits for the callers and enters what they wrote down.
