@@ -41,7 +41,7 @@ struct Queue {
     /// The other way round.
     ids: BTreeMap<String, String>,
     /// Bodies in the order of their acknowledgements.
-    latest: Vec<String>,
+    in_order: Vec<String>,
     /// Bodies whose send was asked for and not acknowledged.
     in_doubt: BTreeSet<String>,
 }
@@ -70,7 +70,7 @@ impl Books {
                 if let Some(before) = queue.ids.insert(body.clone(), id.clone()) {
                     assert_eq!(before, id, "{body} was taken for another message when sent again");
                 }
-                queue.latest.push(body.clone());
+                queue.in_order.push(body.clone());
                 if let Some(before) = queue.sent.insert(id.clone(), body.clone()) {
                     assert_eq!(before, body, "{id} was given to two messages");
                 }
@@ -87,10 +87,11 @@ impl Books {
         }
     }
 
-    /// Bodies whose send may or may not have taken effect, and the latest of which it is known.
+    /// Bodies whose send may or may not have taken effect, and some, old and new, of which it is known.
     pub(crate) fn to_repeat(&self, queue: &str) -> Vec<String> {
         let Some(queue) = self.queues.get(queue) else { return Vec::new() };
-        let known = queue.latest.iter().rev().take(REPEATED);
+        let apart = (queue.in_order.len() / REPEATED).max(1);
+        let known = queue.in_order.iter().rev().step_by(apart).take(REPEATED);
         queue.in_doubt.iter().chain(known).cloned().collect()
     }
 
