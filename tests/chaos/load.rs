@@ -19,13 +19,13 @@ use uuid::Uuid;
 use crate::fleet::Fleet;
 
 /// Clients at the same time.
-pub(crate) const CLIENTS: u64 = 8;
+pub(crate) const CLIENTS: u64 = 12;
 /// Of so many clients one sends without a key.
 const KEYLESS_ONE_IN: u64 = 4;
 /// Events per second and client, at most, while everything is well.
-const RATE: u64 = 90;
+const RATE: u64 = 120;
 /// Events per request.
-const BULK: std::ops::RangeInclusive<usize> = 1..=120;
+const BULK: std::ops::RangeInclusive<usize> = 1..=200;
 /// Until a request is answered.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long a request is repeated once the storm is over.
