@@ -42,9 +42,10 @@ impl Fault {
 }
 
 /// How long a fault lasts, in milliseconds.
-const LASTS: std::ops::Range<u64> = 200..6_000;
-/// Between two faults of one victim, in milliseconds.
-const QUIET: std::ops::Range<u64> = 500..9_000;
+const LASTS: std::ops::Range<u64> = 200..8_000;
+/// Between two faults of one victim, in milliseconds. With six of them something is in trouble most of
+/// the time, and yet there is time to work.
+const QUIET: std::ops::Range<u64> = 1_000..42_000;
 
 /// What happened.
 #[derive(Debug, Default)]
@@ -70,17 +71,18 @@ impl Tally {
     }
 }
 
-/// Troubles all victims at once, each in its own time, until `until`; a round of all faults that has
-/// begun is finished. Every process is up and every link is mended when it returns.
+/// Troubles all victims at once, each in its own time, until `until`, and until every fault has
+/// happened to each of them `each` times; a round of all faults that has begun is finished. Every process is up and every link is mended when it returns.
 pub(crate) async fn storm(
     fleet: &Fleet,
     seed: u64,
     until: Instant,
+    each: usize,
     tally: &Tally,
 ) -> anyhow::Result<()> {
     let victims = fleet.targets.iter().enumerate().map(|(at, (victim, targets))| {
         let random = StdRng::seed_from_u64(seed ^ ((at as u64 + 1) << 32));
-        trouble(*victim, targets, random, until, tally)
+        trouble(*victim, targets, random, (until, each), tally)
     });
     futures_util::future::try_join_all(victims).await?;
     Ok(())
@@ -90,10 +92,12 @@ async fn trouble(
     victim: Victim,
     targets: &[Target],
     mut random: StdRng,
-    until: Instant,
+    (until, each): (Instant, usize),
     tally: &Tally,
 ) -> anyhow::Result<()> {
-    while Instant::now() < until {
+    let mut rounds = 0;
+    while Instant::now() < until || rounds < each {
+        rounds += 1;
         let mut round = Fault::ALL;
         round.shuffle(&mut random);
         for fault in round {

@@ -23,7 +23,7 @@ pub(crate) const CLIENTS: u64 = 12;
 /// Of so many clients one sends without a key.
 const KEYLESS_ONE_IN: u64 = 4;
 /// Events per second and client, at most, while everything is well.
-const RATE: u64 = 120;
+const RATE: u64 = 50;
 /// Events per request.
 const BULK: std::ops::RangeInclusive<usize> = 1..=200;
 /// Until a request is answered.

@@ -87,7 +87,7 @@ async fn storm(arguments: &Arguments, seed: u64, fleet: &Fleet) -> anyhow::Resul
     let began = Instant::now();
     let until = began + Duration::from_secs(arguments.secs);
     let raging = async {
-        let ended = faults::storm(fleet, seed, until, &tally).await;
+        let ended = faults::storm(fleet, seed, until, arguments.each, &tally).await;
         load.stop();
         ended
     };
