@@ -1,12 +1,13 @@
 //! The envelope that every message of ours travels in: who, what, when, and the body as raw JSON.
 //! It is decoded without looking into the body, so that an unknown type can still be dead-lettered
-//! whole. It never compresses or fetches a claim; the engine does.
+//! whole. It neither packs nor unpacks a body; the engine does.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::ids::{EnvelopeId, Tenant};
+use crate::packing::{Claim, Claimed, Encoding, Gzipped};
 
 /// A message that was relayed more often than this is a loop.
 pub const HOPS_MAX: u8 = 4;
@@ -41,35 +42,15 @@ pub struct Header {
     pub revision: Option<i64>,
 }
 
-/// Where a large body was put (claim check).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
-    /// Bucket or root of the object store.
-    pub bucket: String,
-    /// Object key.
-    pub key: String,
-    /// SHA-256 of the object's bytes, hex.
-    pub sha256: String,
-    /// Object size in bytes.
-    pub size: u64,
-}
-
-/// How `body` is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Encoding {
-    /// JSON in place.
-    #[default]
-    Json,
-}
-
-/// The body, in place or in the object store.
+/// The body, in place or packed.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// Raw JSON, byte for byte as it was sent.
     Inline(Box<RawValue>),
-    /// A claim to be fetched.
-    Claim(Claim),
+    /// Compressed.
+    Gzip(Gzipped),
+    /// In the object store, to be fetched.
+    Claim(Claimed),
 }
 
 /// A whole message.
@@ -87,9 +68,18 @@ struct Written<'a> {
     header: &'a Header,
     encoding: Encoding,
     #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<&'a RawValue>,
+    body_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<WrittenBody<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     claim: Option<&'a Claim>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum WrittenBody<'a> {
+    Json(&'a RawValue),
+    Packed(&'a str),
 }
 
 /// Read apart from the header: serde's `flatten` would re-encode the body.
@@ -97,6 +87,9 @@ struct Written<'a> {
 struct Carried {
     #[serde(default)]
     encoding: Encoding,
+    /// Size of a packed body once unpacked.
+    #[serde(default)]
+    body_bytes: Option<u64>,
     #[serde(default)]
     body: Option<Box<RawValue>>,
     #[serde(default)]
@@ -112,6 +105,9 @@ pub enum EnvelopeError {
     /// Neither a body nor a claim, or both.
     #[error("an envelope carries a body or a claim, and this one carries {0}")]
     Body(&'static str),
+    /// A packed body that does not say how large it becomes.
+    #[error("a packed body declares its size in body_bytes, and this one does not")]
+    Undeclared,
 }
 
 impl Envelope {
@@ -119,10 +115,20 @@ impl Envelope {
     pub fn from_json(text: &str) -> Result<Self, EnvelopeError> {
         let header: Header = serde_json::from_str(text)?;
         let carried: Carried = serde_json::from_str(text)?;
-        let Encoding::Json = carried.encoding;
+        let declared = carried.body_bytes;
         let body = match (carried.body, carried.claim) {
-            (Some(body), None) => Body::Inline(body),
-            (None, Some(claim)) => Body::Claim(claim),
+            (Some(body), None) if carried.encoding == Encoding::Json => Body::Inline(body),
+            (Some(body), None) => Body::Gzip(Gzipped {
+                bytes: declared.ok_or(EnvelopeError::Undeclared)?,
+                base64: serde_json::from_str(body.get())?,
+            }),
+            (None, Some(claim)) => {
+                let encoding = carried.encoding;
+                // What is not compressed is as large as the object that holds it.
+                let stored = (encoding == Encoding::Json).then_some(claim.size);
+                let bytes = declared.or(stored).ok_or(EnvelopeError::Undeclared)?;
+                Body::Claim(Claimed { claim, encoding, bytes })
+            }
             (None, None) => return Err(EnvelopeError::Body("neither")),
             (Some(_), Some(_)) => return Err(EnvelopeError::Body("both")),
         };
@@ -131,15 +137,23 @@ impl Envelope {
 
     /// The wire form, ASCII only. An inline body is copied as it is and must be ASCII already.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        let (body, claim) = match &self.body {
-            Body::Inline(body) => (Some(&**body), None),
-            Body::Claim(claim) => (None, Some(claim)),
-        };
-        crate::json::to_ascii(&Written {
-            header: &self.header,
-            encoding: Encoding::Json,
-            body,
-            claim,
+        let header = &self.header;
+        let nothing =
+            Written { header, encoding: Encoding::Json, body_bytes: None, body: None, claim: None };
+        crate::json::to_ascii(&match &self.body {
+            Body::Inline(body) => Written { body: Some(WrittenBody::Json(body)), ..nothing },
+            Body::Gzip(Gzipped { bytes, base64 }) => Written {
+                encoding: Encoding::Gzip,
+                body_bytes: Some(*bytes),
+                body: Some(WrittenBody::Packed(base64)),
+                ..nothing
+            },
+            Body::Claim(Claimed { claim, encoding, bytes }) => Written {
+                encoding: *encoding,
+                body_bytes: Some(*bytes),
+                claim: Some(claim),
+                ..nothing
+            },
         })
     }
 

@@ -9,6 +9,7 @@ pub mod ids;
 pub mod json;
 pub mod legacy;
 pub mod message;
+pub mod packing;
 pub mod reading;
 pub mod retention;
 
@@ -17,4 +18,5 @@ pub use envelope::{Body, Envelope, Header};
 pub use errors::ErrorCode;
 pub use ids::{EnvelopeId, LogId, Tenant};
 pub use message::{DecodeError, Message, Schedule};
+pub use packing::{Claim, Claimed, Encoding, Gzipped};
 pub use retention::RetentionClass;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use contracts::ErrorCode;
 use contracts::errors::{DATABASE_UNAVAILABLE, INTERNAL, REJECTED_BY_STORE};
+use queue_core::{Failure, Trouble};
 
 /// What an error means for the work that met it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,27 @@ pub enum DbErrorClass {
 }
 
 impl DbErrorClass {
+    /// Its row in the engine's table.
+    pub const fn trouble(self) -> Trouble {
+        match self {
+            Self::Retry => Trouble::Conflict,
+            // It is the scheduler that is behind, not the message that is wrong.
+            Self::Unavailable | Self::NoPartition => Trouble::Unavailable,
+            Self::Data => Trouble::Invalid,
+            Self::Fault => Trouble::Poison,
+        }
+    }
+
+    /// What a handler answers to it.
+    pub fn failure(self, message: impl Into<String>) -> Failure {
+        let code = match self {
+            // Waiting for a partition is waiting for the database.
+            Self::NoPartition => DATABASE_UNAVAILABLE,
+            _ => self.code(),
+        };
+        self.trouble().failure(code, message, None)
+    }
+
     /// The registry's code for it.
     pub const fn code(self) -> ErrorCode {
         match self {

@@ -22,6 +22,13 @@ pub const INFRASTRUCTURE: Schedule = Schedule {
     failures_max: u32::MAX,
 };
 
+/// Backoff of what lost a race in a sink: by receives, since it is likely to win the next one.
+pub const CONTENTION: Schedule = Schedule {
+    base: Duration::from_secs(1),
+    ceiling: Duration::from_secs(60),
+    failures_max: u32::MAX,
+};
+
 /// The interval before attempt `nth + 1`, without jitter: `base` for 1, doubling up to `ceiling`.
 pub fn interval(schedule: &Schedule, nth: u32) -> Duration {
     let mut intervals: ExponentialBackoff = ExponentialBackoffBuilder::new()

@@ -142,6 +142,10 @@ pub fn decide(event: Event, at: &Standing, schedule: &Schedule) -> Action {
             interval: in_time(backoff::interval(&backoff::INFRASTRUCTURE, at.receives)),
             at_least: in_time(at_least),
         },
+        Event::Failed { class: ErrorClass::Contention, at_least } => Action::Retry {
+            interval: in_time(backoff::interval(&backoff::CONTENTION, at.receives)),
+            at_least: in_time(at_least),
+        },
         Event::SinkDown => Action::Retry {
             interval: in_time(backoff::interval(&backoff::INFRASTRUCTURE, at.receives)),
             at_least: SECOND,
@@ -269,6 +273,9 @@ mod tests {
         check(infrastructure, Standing { receives: 24, ..fresh() }, retry(600));
         check(infrastructure, Standing { failures: 2, receives: 2, ..fresh() }, retry(10));
         check(Event::SinkDown, Standing { receives: 3, ..fresh() }, retry(20));
+        let contention = failed(ErrorClass::Contention);
+        check(contention, fresh(), retry(1));
+        check(contention, Standing { receives: 24, ..fresh() }, retry(60));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub(crate) mod decode;
 pub(crate) mod fate;
 pub(crate) mod handle;
+mod packed;
 pub mod reject;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::attempts::History;
 use crate::attempts::recorder::Recorder;
 use crate::backoff::Jitter;
 use crate::breaker::Breakers;
+use crate::claim::Unpacker;
 use crate::clock::Clock;
 use crate::decide::{self, Action, Event};
 use crate::events::{self, Meters};
@@ -30,7 +32,7 @@ use crate::lease::Cause;
 use crate::park::admit::Parking;
 use crate::settle::Settler;
 use crate::trace::TRACEPARENT;
-use crate::worker::{Attempt, Error, ErrorClass, Failure, Worker};
+use crate::worker::{Attempt, Error, Failure, Worker};
 use decode::{Decoded, Undecodable, Why};
 use fate::{Case, Fate};
 use handle::{Answer, handle};
@@ -52,6 +54,7 @@ pub(crate) struct Core<W: Worker> {
     pub(crate) settler: Arc<Settler>,
     pub(crate) breakers: Arc<Breakers>,
     pub(crate) recorder: Recorder,
+    pub(crate) unpacker: Unpacker,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) jitter: Arc<Jitter>,
     pub(crate) meters: Arc<Meters>,
@@ -135,7 +138,10 @@ impl<W: Worker> Core<W> {
     }
 
     async fn release_unstarted(&self, taken: Taken) {
-        let header = decode::decode::<W::Message>(&taken.received).ok().map(|known| known.header);
+        let header = match decode::decode::<W::Message>(&taken.received) {
+            Ok(known) => Some(known.header),
+            Err(unknown) => unknown.header.map(|header| *header),
+        };
         let mut case = Case::of(&taken, header, History::default(), Schedule::STANDARD);
         self.note(&mut case, errors::RELEASED, "received while draining").await;
         let fate = self.apply(&case, Event::Drained, "").await;
@@ -161,7 +167,10 @@ impl<W: Worker> Core<W> {
                 let case = Case::of(taken, Some(header), history, schedule);
                 self.arrive(case, decoded).await
             }
-            Err(Undecodable { header, why, reason }) => {
+            Err(Undecodable { header: Some(header), packed: Some(body), .. }) => {
+                self.work_packed(taken, *header, *body, history).await
+            }
+            Err(Undecodable { header, why, reason, .. }) => {
                 let header = header.map(|header| *header);
                 let case = Case::of(taken, header, history, Schedule::STANDARD);
                 let event = match why {
@@ -271,8 +280,8 @@ impl<W: Worker> Core<W> {
                 return self.apply(case, Event::SinkDown, "a sink is down").await;
             }
         };
-        let counts = error.class == ErrorClass::Handling;
-        if !counts {
+        let counts = error.class.counts();
+        if error.class.feeds_breaker() {
             self.breakers.failed(&error.to_string());
         }
         if !self.record(case, &error, counts).await {

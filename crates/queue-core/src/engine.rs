@@ -22,6 +22,7 @@ use crate::attempts::recorder::Recorder;
 use crate::backoff::Jitter;
 use crate::breaker::Breakers;
 use crate::breaker::watch::Watch;
+use crate::claim::{Packer, Unpacker};
 use crate::clock::Clock;
 use crate::config::POLL_MARGIN;
 use crate::delivery::Core;
@@ -165,7 +166,8 @@ impl<W: Worker> Engine<W> {
                 Arc::clone(&jitter),
                 Arc::clone(&meters),
             )),
-            dead_letters: DeadLetters::sender(Arc::clone(&ports.dead_letters)),
+            dead_letters: DeadLetters::sender(Arc::clone(&ports.dead_letters))
+                .packing(Packer::new(worker.claims())),
             retention_secs: Arc::new(AtomicU64::new(config.retention.as_secs())),
             gate,
             jitter,
@@ -267,6 +269,7 @@ impl Shared {
     fn core<W: Worker>(&self, worker: Arc<W>, ports: &Ports) -> Core<W> {
         let queue = <W::Message as Message>::QUEUE.name;
         let attempts = Arc::clone(&ports.attempts);
+        let unpacker = Unpacker::new(worker.claims());
         Core {
             worker,
             label: label::<W>(),
@@ -274,6 +277,7 @@ impl Shared {
             permits: Arc::clone(&self.permits),
             settler: Arc::clone(&self.settler),
             breakers: Arc::clone(&self.breakers),
+            unpacker,
             recorder: Recorder::new(queue, attempts, Arc::clone(&self.meters)),
             dead_letters: self.dead_letters::<W>(ports),
             parking: self.parking.clone(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::attempts::{AttemptStoreError, RecordedFailure};
+use crate::claim::ClaimError;
 use crate::driver::{DriverError, EntryError};
 use crate::engine::DrainReport;
 use crate::status::BreakerStatus;
@@ -18,8 +19,9 @@ pub(crate) use meters::Meters;
 use meters::add;
 pub use meters::{
     BREAKER_STATE, BROKER_CALLS_TOTAL, DLQ_TOTAL, FAILURES_TOTAL, GROUPS_PARKED_TOTAL,
-    HANDLE_SECONDS, IN_FLIGHT, LEASE_LOST_TOTAL, OLDEST_AGE_SECONDS, Outcome, PARKED_GROUPS,
-    PARKED_MESSAGES, PARKING_FULL_TOTAL, POLL_FAILURES_TOTAL, RECEIVED_TOTAL, SETTLED_TOTAL,
+    HANDLE_SECONDS, IN_FLIGHT, LEASE_LOST_TOTAL, OBJECTS_LEFT_TOTAL, OLDEST_AGE_SECONDS, Outcome,
+    PARKED_GROUPS, PARKED_MESSAGES, PARKING_FULL_TOTAL, POLL_FAILURES_TOTAL, RECEIVED_TOTAL,
+    SETTLED_TOTAL,
 };
 pub(crate) use parking::{
     GroupOpened, GroupParked, MessageParked, NotReleased, ParkingFailed, ParkingFull, Released,
@@ -199,6 +201,20 @@ pub(crate) struct AttributesUnread<'a> {
 impl AttributesUnread<'_> {
     pub(crate) fn emit(self, meters: &Meters) {
         debug!(queue = meters.queue, error = %self.error, "queue attributes not read");
+    }
+}
+
+/// A message is settled, and the object that held its body could not be removed.
+pub(crate) struct ObjectLeft<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) error: &'a ClaimError,
+}
+
+impl ObjectLeft<'_> {
+    pub(crate) fn emit(self, meters: &Meters) {
+        let Self { key, error } = self;
+        metrics::counter!(OBJECTS_LEFT_TOTAL, &meters.labels()).increment(1);
+        warn!(queue = meters.queue, key, %error, "an object is left to its store's lifecycle rule");
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod attempts;
 pub mod backoff;
 pub mod breaker;
+pub mod claim;
 pub mod clock;
 pub mod coalesce;
 pub mod config;
@@ -22,11 +23,13 @@ pub mod park;
 pub mod send;
 mod settle;
 pub mod status;
+pub mod taxonomy;
 pub mod trace;
 pub mod worker;
 
 pub use attempts::{AttemptStore, MemoryAttempts, RecordedFailure};
 pub use breaker::Probe;
+pub use claim::{ClaimError, ClaimStore, MemoryClaims, Packer};
 pub use clock::{Clock, SystemClock};
 pub use coalesce::{CoalesceLimits, Coalescer, Full};
 pub use dead_letter::DeadLetter;
@@ -36,4 +39,5 @@ pub use engine::{DrainReport, Engine, EngineConfig, Ports};
 pub use park::{MemoryParking, ParkStore};
 pub use send::{SendError, SendLimits, Sender};
 pub use status::{EngineStatus, StatusSnapshot};
+pub use taxonomy::Trouble;
 pub use worker::{Attempt, Delivery, Error, ErrorClass, Failure, Reason, RejectedPart, Worker};

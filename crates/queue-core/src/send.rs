@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use contracts::Envelope;
 use tokio::time::Instant;
 
+use crate::claim::{PackError, Packer};
 use crate::coalesce::{CoalesceLimits, Coalescer, Full};
 use crate::driver::{BATCH_ENTRIES_MAX, Driver, DriverError, EntryError, Outgoing};
 
@@ -61,6 +63,16 @@ pub enum SendError {
     Refused(String),
 }
 
+impl From<PackError> for SendError {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::TooLarge(bytes) => Self::TooLarge(bytes),
+            PackError::Store(_) => Self::Unavailable(error.to_string()),
+            PackError::Unwritable(why) => Self::Refused(why),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Entry {
     outgoing: Outgoing,
@@ -72,6 +84,7 @@ struct Entry {
 pub struct Sender {
     coalescer: Coalescer<(), Entry, Result<(), SendError>>,
     deadline: Duration,
+    packer: Packer,
 }
 
 impl Sender {
@@ -90,16 +103,50 @@ impl Sender {
             },
             move |(), entries| send_batch(Arc::clone(&driver), entries, attempts),
         );
-        Self { coalescer, deadline: limits.deadline }
+        Self { coalescer, deadline: limits.deadline, packer: Packer::default() }
+    }
+
+    /// The same, packing large bodies as `packer` does.
+    #[must_use]
+    pub fn packing(self, packer: Packer) -> Self {
+        Self { packer, ..self }
+    }
+
+    /// Sends one message of ours, its body packed where it is large. `frame` is everything but the
+    /// body. What was put into the object store for a message that was certainly not sent is removed
+    /// again.
+    pub async fn send_envelope(
+        &self,
+        envelope: &Envelope,
+        frame: Outgoing,
+    ) -> Result<(), SendError> {
+        let until = Instant::now() + self.deadline;
+        let room = SEND_BYTES_MAX.saturating_sub(frame.size());
+        let packing = tokio::time::timeout_at(until, self.packer.pack(envelope, room)).await;
+        let mut packed = match packing {
+            Ok(packed) => packed?,
+            Err(_) => return Err(SendError::Unavailable("object store: no answer in time".into())),
+        };
+        let outgoing = Outgoing { body: std::mem::take(&mut packed.text), ..frame };
+        let sent = self.send_until(outgoing, until).await;
+        match sent {
+            // It may have arrived.
+            Ok(()) | Err(SendError::Unavailable(_)) => {}
+            Err(_) => self.packer.give_back(&packed).await,
+        }
+        sent
     }
 
     /// Sends one message; `Ok` only after the broker has accepted it.
     pub async fn send(&self, outgoing: Outgoing) -> Result<(), SendError> {
+        self.send_until(outgoing, Instant::now() + self.deadline).await
+    }
+
+    async fn send_until(&self, outgoing: Outgoing, until: Instant) -> Result<(), SendError> {
         let size = outgoing.size();
         if size > SEND_BYTES_MAX {
             return Err(SendError::TooLarge(size));
         }
-        let until = Instant::now() + self.deadline;
         let call = self.coalescer.call((), Entry { outgoing, until }, size);
         match tokio::time::timeout_at(until, call).await {
             Ok(Ok(outcome)) => outcome,
@@ -107,6 +154,11 @@ impl Sender {
             Ok(Err(full)) => Err(SendError::Full(full)),
             Err(_) => Err(SendError::Unavailable(format!("no answer in {:?}", self.deadline))),
         }
+    }
+
+    /// How it packs.
+    pub(crate) fn packer(&self) -> &Packer {
+        &self.packer
     }
 
     /// Bytes taken and not answered.

@@ -10,6 +10,7 @@ use contracts::{ErrorCode, Header, Message};
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker::Probe;
+use crate::claim::ClaimStore;
 use crate::lease::Lease;
 use crate::park::ParkStore;
 
@@ -18,6 +19,8 @@ use crate::park::ParkStore;
 pub enum ErrorClass {
     /// A sink or the network: never counts, feeds the breaker.
     Infrastructure,
+    /// Somebody else was faster: never counts, says nothing about the sink, soon tried again.
+    Contention,
     /// The message or our code: counts against the limit.
     Handling,
 }
@@ -163,6 +166,12 @@ pub trait Worker: Send + Sync + 'static {
         &self,
         delivery: Delivery<Self::Message>,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Where bodies over the broker's limit are. Without one, a message whose body is an object waits
+    /// for a worker that has one.
+    fn claims(&self) -> Option<Arc<dyn ClaimStore>> {
+        None
+    }
 
     /// The sinks that this worker cannot do without; each gets a breaker.
     fn probes(&self) -> Vec<Arc<dyn Probe>> {

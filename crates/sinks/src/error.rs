@@ -1,8 +1,10 @@
 //! What can go wrong with a sink as a whole, and what can go wrong with one item of a batch.
 //! The two never mix: the first is infrastructure and never the message's fault.
 
+use std::time::Duration;
+
 use contracts::{ErrorCode, errors};
-use queue_core::{Error, Failure, Reason};
+use queue_core::{Failure, Trouble};
 
 /// What kind of trouble a sink is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,8 +15,22 @@ pub enum SinkErrorKind {
     Timeout,
     /// It answered, but refused the call as a whole or made no sense.
     Refused,
+    /// It asks for fewer calls.
+    Throttled,
     /// A bound of ours was reached; nothing was sent.
     Full,
+}
+
+impl SinkErrorKind {
+    /// Its row in the engine's table.
+    pub const fn trouble(self) -> Trouble {
+        match self {
+            // A sink that refuses a call as a whole is set up wrongly: no message's fault.
+            Self::Unavailable | Self::Refused => Trouble::Unavailable,
+            Self::Timeout => Trouble::Timeout,
+            Self::Throttled | Self::Full => Trouble::Throttled,
+        }
+    }
 }
 
 /// A whole call to a sink failed: infrastructure, to be retried free of charge.
@@ -27,33 +43,35 @@ pub struct SinkError {
     pub kind: SinkErrorKind,
     /// The error chain as text.
     pub message: String,
+    /// When the sink itself said to come back.
+    pub retry_after: Option<Duration>,
 }
 
 impl SinkError {
     /// An error of `sink`.
     pub fn new(sink: &'static str, kind: SinkErrorKind, message: impl Into<String>) -> Self {
-        Self { sink, kind, message: message.into() }
+        Self { sink, kind, message: message.into(), retry_after: None }
+    }
+
+    /// With the time that the sink named.
+    #[must_use]
+    pub fn retry_after(self, retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..self }
     }
 
     /// The registry's entry for it.
     pub fn code(&self) -> ErrorCode {
-        if self.sink == crate::pubsub::NAME {
-            errors::PUBSUB_UNAVAILABLE
-        } else {
-            errors::SEARCH_UNAVAILABLE
+        match self.sink {
+            crate::pubsub::NAME => errors::PUBSUB_UNAVAILABLE,
+            crate::objects::NAME => errors::OBJECTS_UNAVAILABLE,
+            _ => errors::SEARCH_UNAVAILABLE,
         }
-    }
-}
-
-impl From<SinkError> for Error {
-    fn from(error: SinkError) -> Self {
-        Self::infrastructure(error.code(), error.to_string())
     }
 }
 
 impl From<SinkError> for Failure {
     fn from(error: SinkError) -> Self {
-        Self::Retry(error.into())
+        error.kind.trouble().failure(error.code(), error.to_string(), error.retry_after)
     }
 }
 
@@ -71,13 +89,11 @@ pub enum ItemError {
 
 impl From<ItemError> for Failure {
     fn from(error: ItemError) -> Self {
-        match error {
-            ItemError::Retry(message) => {
-                Self::Retry(Error::infrastructure(errors::SEARCH_UNAVAILABLE, message))
-            }
-            ItemError::Reject(message) => {
-                Self::Reject(Reason { code: errors::REJECTED_BY_SEARCH, message })
-            }
-        }
+        let (trouble, code) = match &error {
+            ItemError::Retry(_) => (Trouble::Unavailable, errors::SEARCH_UNAVAILABLE),
+            ItemError::Reject(_) => (Trouble::Invalid, errors::REJECTED_BY_SEARCH),
+        };
+        let (ItemError::Retry(message) | ItemError::Reject(message)) = error;
+        trouble.failure(code, message, None)
     }
 }

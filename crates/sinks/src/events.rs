@@ -33,6 +33,8 @@ pub enum Outcome {
     Unavailable,
     /// No answer in time.
     Timeout,
+    /// It asks for fewer calls.
+    Throttled,
     /// The sink refused the call as a whole.
     Refused,
     /// A bound of ours was reached; nothing was sent.
@@ -47,6 +49,7 @@ impl Outcome {
             Self::Partial => "partial",
             Self::Unavailable => "unavailable",
             Self::Timeout => "timeout",
+            Self::Throttled => "throttled",
             Self::Refused => "refused",
             Self::Full => "full",
         }
@@ -58,6 +61,7 @@ impl From<&SinkError> for Outcome {
         match error.kind {
             SinkErrorKind::Unavailable => Self::Unavailable,
             SinkErrorKind::Timeout => Self::Timeout,
+            SinkErrorKind::Throttled => Self::Throttled,
             SinkErrorKind::Refused => Self::Refused,
             SinkErrorKind::Full => Self::Full,
         }

@@ -90,7 +90,11 @@ fn what_is_written_equals_the_golden_file_of_its_version() {
 fn every_golden_file_reads_and_writes_back_to_the_byte() {
     let mut read = 0;
     for kind in std::fs::read_dir(folder()).unwrap() {
-        for file in std::fs::read_dir(kind.unwrap().path()).unwrap() {
+        let kind = kind.unwrap().path();
+        if kind.ends_with("packed") {
+            continue;
+        }
+        for file in std::fs::read_dir(kind).unwrap() {
             let path = file.unwrap().path();
             let golden = std::fs::read_to_string(&path).unwrap();
             let envelope = Envelope::from_json(golden.trim_end()).unwrap();

@@ -6,3 +6,4 @@
 mod catalogue;
 mod envelope;
 mod golden;
+mod packing;

@@ -206,16 +206,16 @@ async fn one_holder_at_a_time_and_the_rest_are_told_to_wait() {
         let begin = |scene: Arc<dyn Scene>| async move {
             scene.ledger().begin(&key("mail"), "somebody", LEASE).await.expect("begins")
         };
-        let begun = at_once(&scene, begin).await;
-        let fresh = begun.iter().filter(|begun| matches!(begun, Begun::Fresh(_))).count();
-        let busy = begun.iter().filter(|b| matches!(b, Begun::Busy(left) if *left <= LEASE));
-        assert_eq!((fresh, busy.count()), (1, WORKERS - 1), "{name}: {begun:?}");
+        let answers = at_once(&scene, begin).await;
+        let fresh = answers.iter().filter(|answer| matches!(answer, Begun::Fresh(_))).count();
+        let busy = answers.iter().filter(|b| matches!(b, Begun::Busy(left) if *left <= LEASE));
+        assert_eq!((fresh, busy.count()), (1, WORKERS - 1), "{name}: {answers:?}");
 
         scene.expire().await;
-        let begun = at_once(&scene, begin).await;
-        let taken = begun.iter().filter(|b| matches!(b, Begun::Abandoned { .. })).count();
-        let busy = begun.iter().filter(|b| matches!(b, Begun::Busy(_))).count();
-        assert_eq!((taken, busy), (1, WORKERS - 1), "{name}: {begun:?}");
+        let answers = at_once(&scene, begin).await;
+        let taken = answers.iter().filter(|b| matches!(b, Begun::Abandoned { .. })).count();
+        let busy = answers.iter().filter(|b| matches!(b, Begun::Busy(_))).count();
+        assert_eq!((taken, busy), (1, WORKERS - 1), "{name}: {answers:?}");
     }
 }
 

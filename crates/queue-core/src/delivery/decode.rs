@@ -6,8 +6,9 @@ use std::panic::AssertUnwindSafe;
 use chrono::DateTime;
 use contracts::envelope::HOPS_MAX;
 use contracts::message::{self, Bare};
-use contracts::{Body, DecodeError, Envelope, ErrorCode, Header, Message, errors};
+use contracts::{Body, DecodeError, Encoding, Envelope, ErrorCode, Header, Message, errors};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::driver::Received;
 use crate::send::SEND_BYTES_MAX;
@@ -27,6 +28,8 @@ pub(crate) struct Undecodable {
     pub(crate) why: Why,
     /// For a person.
     pub(crate) reason: String,
+    /// A body that has to be unpacked first; the header is there then.
+    pub(crate) packed: Option<Box<Body>>,
 }
 
 /// What is wrong with it.
@@ -60,14 +63,28 @@ fn read<M: Message>(received: &Received) -> Result<Decoded<M>, Undecodable> {
         let reason = format!("relayed {} times, the limit is {HOPS_MAX}", header.hops);
         return Err(Undecodable::of(Some(header), Why::Never(errors::LOOP), reason));
     }
-    let body = match body {
-        Body::Inline(body) => body,
-        Body::Claim(claim) => {
-            let reason = format!("its body is object {:?}, and this build fetches none", claim.key);
-            return Err(Undecodable::of(Some(header), Why::Unknown, reason));
+    match body {
+        Body::Inline(body) => typed(header, &body),
+        packed => {
+            let mut packed_one = Undecodable::of(Some(header), Why::Unknown, "its body is packed");
+            packed_one.packed = Some(Box::new(packed));
+            Err(packed_one)
         }
-    };
-    match M::decode(&header, &body) {
+    }
+}
+
+/// Reads a body that has been unpacked.
+pub(crate) fn unpacked<M: Message>(
+    header: Header,
+    body: &RawValue,
+) -> Result<Decoded<M>, Undecodable> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| typed(header, body))).unwrap_or_else(|_| {
+        Err(Undecodable::of(None, Why::Never(errors::MALFORMED_MESSAGE), "the decoder panicked"))
+    })
+}
+
+fn typed<M: Message>(header: Header, body: &RawValue) -> Result<Decoded<M>, Undecodable> {
+    match M::decode(&header, body) {
         Ok(message) => Ok(Decoded { header, message }),
         Err(error) => Err(Undecodable::of(Some(header), why(&error), error.to_string())),
     }
@@ -79,7 +96,8 @@ fn read_bare<M: Message>(received: &Received, error: &str) -> Result<Decoded<M>,
         Some(Err(error)) => Err(Undecodable::of(None, why(&error), error.to_string())),
         None => {
             let hint: Option<Hint> = serde_json::from_str(&received.body).ok();
-            match hint.and_then(|hint| hint.encoding).filter(|encoding| encoding != "json") {
+            match hint.and_then(|hint| hint.encoding).filter(|encoding| !Encoding::known(encoding))
+            {
                 Some(encoding) => {
                     let reason = format!("unknown body encoding {encoding:?}");
                     Err(Undecodable::of(None, Why::Unknown, reason))
@@ -114,6 +132,6 @@ fn why(error: &DecodeError) -> Why {
 
 impl Undecodable {
     fn of(header: Option<Header>, why: Why, reason: impl Into<String>) -> Self {
-        Self { header: header.map(Box::new), why, reason: reason.into() }
+        Self { header: header.map(Box::new), why, reason: reason.into(), packed: None }
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use contracts::{ErrorCode, Header};
+use contracts::{Envelope, ErrorCode, Header};
 use futures_util::future::join_all;
 
 use crate::attempts::History;
+use crate::claim::Packed;
 use crate::clock::Clock;
 use crate::dead_letter::{DEAD_LETTER_VERSION, DeadLetter, EnvelopeSummary, Parent, fingerprint};
 use crate::driver::{Driver, Outgoing, Received};
@@ -28,6 +29,9 @@ pub const FINGERPRINT_ATTRIBUTE: &str = "flotilla-fingerprint";
 pub const WORKER_ATTRIBUTE: &str = "flotilla-worker";
 /// Bytes of the reason kept in that attribute.
 const REASON_BYTES_MAX: usize = 1_024;
+/// What an original is packed to where its letter is too large: inside a letter its quotes are
+/// escaped, and there is the rest of the letter.
+const LETTER_BODY_BYTES_MAX: usize = SEND_BYTES_MAX / 4;
 /// Attributes that SQS takes per message.
 const ATTRIBUTES_MAX: usize = 10;
 
@@ -136,13 +140,10 @@ impl DeadLetters {
         group: Option<String>,
         part: Option<usize>,
     ) -> Result<(), SendError> {
-        let json = letter.to_json().map_err(|error| SendError::Refused(error.to_string()))?;
-        let wrapped = Outgoing {
-            body: json,
-            attributes: vec![(CODE_ATTRIBUTE.to_owned(), code.code.to_owned())],
-            ..Outgoing::default()
+        let (outgoing, packed) = match wrapped(&letter)? {
+            whole if whole.size() <= SEND_BYTES_MAX => (whole, None),
+            _ => self.lighter(&letter).await,
         };
-        let outgoing = if wrapped.size() <= SEND_BYTES_MAX { wrapped } else { raw(&letter) };
         let deduplication = self.fifo.then(|| deduplication(&letter.message_id, part));
         let outgoing = Outgoing { group, deduplication, ..outgoing };
         match self.sender.send(outgoing).await {
@@ -158,12 +159,44 @@ impl DeadLetters {
                 Ok(())
             }
             Err(error) => {
+                // Unavailable: it may have arrived.
+                if let Some(packed) = packed.filter(|_| !matches!(error, SendError::Unavailable(_)))
+                {
+                    self.sender.packer().give_back(&packed).await;
+                }
                 events::NotDeadLettered { message: &letter.message_id, error: &error.to_string() }
                     .emit(&self.meters);
                 Err(error)
             }
         }
     }
+}
+
+impl DeadLetters {
+    /// The letter with its original packed, so that it fits with all that explains it; a redrive
+    /// sends the same message. Where it cannot be packed, the original as it was.
+    async fn lighter(&self, letter: &DeadLetter) -> (Outgoing, Option<Packed>) {
+        let Ok(envelope) = Envelope::from_json(&letter.body) else { return (raw(letter), None) };
+        let always = self.sender.packer().clone().compressing_from(0);
+        let Ok(packed) = always.pack(&envelope, LETTER_BODY_BYTES_MAX).await else {
+            return (raw(letter), None);
+        };
+        match wrapped(&DeadLetter { body: packed.text.clone(), ..letter.clone() }) {
+            Ok(lighter) if lighter.size() <= SEND_BYTES_MAX => (lighter, Some(packed)),
+            _ => {
+                always.give_back(&packed).await;
+                (raw(letter), None)
+            }
+        }
+    }
+}
+
+fn wrapped(letter: &DeadLetter) -> Result<Outgoing, SendError> {
+    Ok(Outgoing {
+        body: letter.to_json().map_err(|error| SendError::Refused(error.to_string()))?,
+        attributes: vec![(CODE_ATTRIBUTE.to_owned(), letter.code.clone())],
+        ..Outgoing::default()
+    })
 }
 
 /// The same letter sent again within the broker's window, after a lost answer or a crash between

@@ -24,6 +24,8 @@ pub const LEASE_LOST_TOTAL: &str = "flotilla_messages_lease_lost_total";
 pub const OLDEST_AGE_SECONDS: &str = "flotilla_messages_oldest_age_seconds";
 /// Dead letters sent, by `reason` (a code of the registry), parts included.
 pub const DLQ_TOTAL: &str = "flotilla_messages_dlq_total";
+/// Objects of settled messages that could not be removed.
+pub const OBJECTS_LEFT_TOTAL: &str = "flotilla_claim_objects_left_total";
 /// Calls to the broker, by `call`.
 pub const BROKER_CALLS_TOTAL: &str = "flotilla_broker_calls_total";
 /// A sink's breaker: 0 closed, 1 half-open, 2 open.

@@ -5,6 +5,7 @@ mod broker_driver;
 mod rig;
 
 mod breaker;
+mod claims;
 mod coalescing;
 mod crash_loop;
 mod dead_letters;
@@ -13,6 +14,7 @@ mod effects;
 mod fetching;
 mod fifo;
 mod leases;
+mod packing;
 mod retries;
 mod sending;
 mod settling;

@@ -13,8 +13,8 @@ use contracts::{DecodeError, Envelope, EnvelopeId, Header, Message, QueueSpec, S
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use queue_core::{
-    AttemptStore, Clock, DeadLetter, Delivery, DrainReport, Driver, Engine, EngineConfig,
-    EngineStatus, Error, Failure, MemoryAttempts, Ports, Probe, Worker,
+    AttemptStore, ClaimStore, Clock, DeadLetter, Delivery, DrainReport, Driver, Engine,
+    EngineConfig, EngineStatus, Error, Failure, MemoryAttempts, Ports, Probe, Worker,
 };
 use serde_json::value::RawValue;
 use tokio::task::JoinHandle;
@@ -123,6 +123,7 @@ type Handle = dyn Fn(Delivery<Job>) -> BoxFuture<'static, Result<(), Failure>> +
 pub(crate) struct TestWorker {
     handle: Box<Handle>,
     probes: Vec<Arc<dyn Probe>>,
+    claims: Option<Arc<dyn ClaimStore>>,
 }
 
 impl Worker for TestWorker {
@@ -135,6 +136,10 @@ impl Worker for TestWorker {
 
     fn probes(&self) -> Vec<Arc<dyn Probe>> {
         self.probes.clone()
+    }
+
+    fn claims(&self) -> Option<Arc<dyn ClaimStore>> {
+        self.claims.clone()
     }
 }
 
@@ -165,6 +170,8 @@ pub(crate) struct Rig {
     pub(crate) config: EngineConfig,
     pub(crate) sink: Arc<Sink>,
     pub(crate) probed: bool,
+    /// Where large bodies are.
+    pub(crate) claims: Option<Arc<dyn ClaimStore>>,
 }
 
 pub(crate) struct Running {
@@ -195,6 +202,7 @@ impl Rig {
             },
             sink: Arc::default(),
             probed: false,
+            claims: None,
         }
     }
 
@@ -209,8 +217,9 @@ impl Rig {
     {
         let probes: Vec<Arc<dyn Probe>> =
             if self.probed { vec![Arc::clone(&self.sink) as _] } else { Vec::new() };
-        let worker =
-            TestWorker { handle: Box::new(move |delivery| handle(delivery).boxed()), probes };
+        let claims = self.claims.clone();
+        let handle: Box<Handle> = Box::new(move |delivery| handle(delivery).boxed());
+        let worker = TestWorker { handle, probes, claims };
         let ports = Ports {
             queue: Arc::clone(&self.queue) as Arc<dyn Driver>,
             dead_letters: Arc::clone(&self.dlq) as Arc<dyn Driver>,

@@ -9,6 +9,7 @@ mod differences;
 mod faults;
 mod fifo;
 mod standard;
+mod storm;
 mod wakes;
 
 /// The whole suite, once per backend. A behaviour is a function that takes the backend. What LocalStack

@@ -113,7 +113,7 @@ async fn an_answer_that_does_not_account_for_every_item_accounts_for_none() {
 async fn a_call_that_fails_as_a_whole_is_infrastructure() {
     let late = Gate::closed();
     for (name, answer, kind) in [
-        ("429", Answer::too_many(1), SinkErrorKind::Unavailable),
+        ("429", Answer::too_many(1), SinkErrorKind::Throttled),
         ("503", Answer::status(503), SinkErrorKind::Unavailable),
         ("403", Answer::status(403), SinkErrorKind::Refused),
         ("dropped", Answer::dropped(), SinkErrorKind::Unavailable),
@@ -122,6 +122,8 @@ async fn a_call_that_fails_as_a_whole_is_infrastructure() {
         let (_double, sink) = cluster(move |_| answer.clone()).await;
         let error = sink.index(&documents(2)).await.unwrap_err();
         assert_eq!(error.kind, kind, "{name}: {error}");
+        let asked = (name == "429").then_some(Duration::from_secs(1));
+        assert_eq!(error.retry_after, asked, "{name}");
     }
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let sink = sink(&format!("http://{free}")).await;

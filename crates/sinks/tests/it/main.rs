@@ -7,6 +7,8 @@ mod bulk_faults;
 mod conformance;
 mod engines;
 mod feed;
+mod objects;
+mod objects_faults;
 mod opensearch_auth;
 mod oracle;
 mod postgres_search;

@@ -228,15 +228,20 @@ impl Reading {
             let (hops, most) = (header.hops, contracts::envelope::HOPS_MAX);
             return Self::Broken(format!("relayed {hops} times, the limit is {most}"));
         }
-        match envelope.body {
-            Body::Claim(claim) => {
-                Self::Claimed { kind: header.kind, key: claim.key, size: claim.size }
+        let body = match envelope.body {
+            Body::Claim(contracts::Claimed { claim, .. }) => {
+                return Self::Claimed { kind: header.kind, key: claim.key, size: claim.size };
             }
-            Body::Inline(body) => match reader.typed(&header, &body) {
-                Ok(body) => Self::Typed { kind: header.kind, version: header.v, body },
-                Err(contracts::DecodeError::Malformed { reason, .. }) => Self::Broken(reason),
-                Err(error) => Self::Unknown(error.to_string()),
+            Body::Inline(body) => body,
+            Body::Gzip(gzipped) => match gzipped.unpack() {
+                Ok(body) => body,
+                Err(error) => return Self::Broken(error.to_string()),
             },
+        };
+        match reader.typed(&header, &body) {
+            Ok(body) => Self::Typed { kind: header.kind, version: header.v, body },
+            Err(contracts::DecodeError::Malformed { reason, .. }) => Self::Broken(reason),
+            Err(error) => Self::Unknown(error.to_string()),
         }
     }
 }
@@ -246,7 +251,7 @@ impl Reading {
     fn unread(body: &str, error: String) -> Self {
         let value: Option<serde_json::Value> = serde_json::from_str(body).ok();
         let encoding = value.as_ref().and_then(|value| value["encoding"].as_str());
-        match encoding.filter(|encoding| *encoding != "json") {
+        match encoding.filter(|encoding| !contracts::Encoding::known(encoding)) {
             Some(encoding) => Self::Unknown(format!("unknown body encoding {encoding:?}")),
             None => Self::Broken(error),
         }

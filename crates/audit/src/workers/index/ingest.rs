@@ -1,8 +1,9 @@
 //! The path of new logs through the three sinks, in the one order that a crash anywhere leaves
 //! repairable: PostgreSQL, then search, then the live tail. The message is settled after the last.
 
-use contracts::errors::{DATABASE_UNAVAILABLE, REJECTED_BY_SEARCH, REJECTED_BY_STORE};
-use queue_core::{Error, Failure, Reason};
+use contracts::errors::{REJECTED_BY_SEARCH, REJECTED_BY_STORE};
+use database::DbErrorClass;
+use queue_core::{Failure, Reason};
 use sinks::error::ItemError;
 
 use super::IndexWorker;
@@ -78,9 +79,7 @@ impl IndexWorker {
         }
         match (not_now, waiting) {
             (Some(error), _) => Err(error.into()),
-            (None, Some(message)) => {
-                Err(Failure::Retry(Error::infrastructure(DATABASE_UNAVAILABLE, message)))
-            }
+            (None, Some(message)) => Err(DbErrorClass::NoPartition.failure(message)),
             (None, None) => Ok(refused),
         }
     }

@@ -1,10 +1,14 @@
 //! One HTTP call to OpenSearch: authentication, a time limit, and an honest account of how it
 //! failed. It knows no index and no document.
 
+use std::time::Duration;
+
 use opensearch::auth::Credentials;
 use opensearch::http::headers::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use opensearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
 use opensearch::http::{Method, Url};
+use queue_core::taxonomy::retry_after;
+use queue_core::{Clock, SystemClock, Trouble};
 use serde_json::Value;
 
 use super::NAME;
@@ -37,6 +41,8 @@ impl From<CallError> for SinkError {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: String,
+    /// When it said to come back.
+    retry_after: Option<Duration>,
 }
 
 impl Answer {
@@ -56,12 +62,14 @@ impl Answer {
 
     /// The refusal as an error: 408, 429 and 5xx pass, everything else needs a person.
     pub(super) fn into_error(self) -> SinkError {
-        let kind = match self.status {
-            408 | 504 => SinkErrorKind::Timeout,
-            429 | 500..=599 => SinkErrorKind::Unavailable,
+        let kind = match Trouble::of_status(self.status) {
+            Some(Trouble::Timeout) => SinkErrorKind::Timeout,
+            Some(Trouble::Throttled) => SinkErrorKind::Throttled,
+            Some(Trouble::Unavailable) if self.status >= 500 => SinkErrorKind::Unavailable,
             _ => SinkErrorKind::Refused,
         };
-        SinkError::new(NAME, kind, format!("status {}: {}", self.status, reason(&self.body)))
+        let text = format!("status {}: {}", self.status, reason(&self.body));
+        SinkError::new(NAME, kind, text).retry_after(self.retry_after)
     }
 }
 
@@ -132,14 +140,17 @@ impl Api {
         let sent = self.transport.send(method, path, headers, Some(query), body, None).await;
         let response = sent.map_err(|error| CallError::Whole(unanswered(&error)))?;
         let status = response.status_code().as_u16();
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let retry_after = header("retry-after")
+            .and_then(|value| retry_after(value, header("date"), SystemClock.now()));
         match response.text().await {
-            Ok(body) => Ok(Answer { status, body }),
+            Ok(body) => Ok(Answer { status, body, retry_after }),
             Err(error) if (200..300).contains(&status) => {
                 Err(CallError::CutOff(format!("the answer was cut off: {}", chain(&error))))
             }
-            Err(error) => {
-                Err(CallError::Whole(Answer { status, body: chain(&error) }.into_error()))
-            }
+            Err(error) => Err(CallError::Whole(
+                Answer { status, body: chain(&error), retry_after }.into_error(),
+            )),
         }
     }
 
