@@ -24,6 +24,10 @@ const LOCALSTACK: &[(&str, &str)] = &[
         "answers a duplicate with a new SequenceNumber; SQS with the original's",
     ),
     (
+        "a_hidden_head_blocks_its_followers",
+        "hands out a group's later messages while its first is in flight (its issue 12457)",
+    ),
+    (
         "a_group_deduplicates_by_itself",
         "forgets a group's deduplication id when another group uses it; in SQS each group has its own",
     ),

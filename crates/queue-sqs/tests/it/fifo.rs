@@ -40,6 +40,28 @@ pub(crate) async fn a_group_in_flight_is_blocked_and_others_flow(backend: Backen
     assert_eq!(bodies(&receive_all(&queue, 600, 1).await), ["2"]);
 }
 
+/// Given back alone, a follower waits for its head; the head does not wait for its followers.
+pub(crate) async fn a_hidden_head_blocks_its_followers(backend: Backend) {
+    let queue = backend.fifo().await;
+    send(&queue, &["1", "2"].map(|body| of("a", body))).await;
+    let held = receive_all(&queue, 600, 2).await;
+    let back = |at: usize| (held[at].receipt.clone(), Duration::ZERO);
+    assert_eq!(queue.extend(&[back(1)]).await.unwrap(), [Ok(())]);
+    assert!(receive(&queue, 600).await.is_empty(), "the head is in flight");
+    assert_eq!(queue.extend(&[back(0)]).await.unwrap(), [Ok(())]);
+    assert_eq!(bodies(&receive_all(&queue, 600, 2).await), ["1", "2"]);
+}
+
+pub(crate) async fn a_head_comes_while_its_follower_is_in_flight(backend: Backend) {
+    let queue = backend.fifo().await;
+    send(&queue, &["1", "2"].map(|body| of("a", body))).await;
+    let held = receive_all(&queue, 600, 2).await;
+    let back = (held[0].receipt.clone(), Duration::ZERO);
+    assert_eq!(queue.extend(&[back]).await.unwrap(), [Ok(())]);
+    assert_eq!(bodies(&receive_all(&queue, 600, 1).await), ["1"]);
+    assert!(receive(&queue, 600).await.is_empty());
+}
+
 pub(crate) async fn a_duplicate_is_taken_once(backend: Backend) {
     let queue = backend.fifo().await;
     send(&queue, &[of("a", "1")]).await;

@@ -86,6 +86,8 @@ suite! {
         wakes::a_long_poll_wakes_when_a_group_is_free,
         fifo::a_group_comes_in_order,
         fifo::a_group_in_flight_is_blocked_and_others_flow,
+        fifo::a_hidden_head_blocks_its_followers,
+        fifo::a_head_comes_while_its_follower_is_in_flight,
         fifo::a_duplicate_is_taken_once,
         fifo::a_duplicate_is_taken_once_after_it_was_settled,
         fifo::a_group_deduplicates_by_itself,
