@@ -27,9 +27,15 @@ fn envelope_of(text: &str) -> Option<Envelope> {
         assert_eq!(same.header, envelope.header, "{again}");
         match (&same.body, &envelope.body) {
             (Body::Inline(same), Body::Inline(body)) => assert_eq!(same.get(), body.get()),
+            (Body::Gzip(same), Body::Gzip(packed)) => assert_eq!(same, packed),
             (Body::Claim(same), Body::Claim(claim)) => assert_eq!(same, claim),
             other => panic!("{other:?}"),
         }
+    }
+    if let Body::Gzip(packed) = &envelope.body {
+        // Any bytes may be in there: what comes out is as long as declared, or it is an error.
+        let unpacked = packed.unpack();
+        assert!(unpacked.is_err() || unpacked.is_ok_and(|body| body.get().len() as u64 <= packed.bytes));
     }
     Some(envelope)
 }
