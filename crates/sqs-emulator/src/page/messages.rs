@@ -71,13 +71,12 @@ fn article(out: &mut String, message: &MessageView, now_ms: i64) -> fmt::Result 
     if let Some(at) = message.visible_at_ms {
         write!(out, " for {}", Span(at - now_ms))?;
     }
-    write!(
-        out,
-        "</span> {} <small>sent {} ago, received {} times",
-        message.id,
-        Span(now_ms - message.sent_at_ms),
-        message.receives
-    )?;
+    write!(out, "</span> {} <small>sent {} ago, ", message.id, Span(now_ms - message.sent_at_ms))?;
+    match message.receives {
+        0 => out.push_str("never received"),
+        1 => out.push_str("received once"),
+        receives => write!(out, "received {receives} times")?,
+    }
     for (what, value) in [
         ("group", &message.group),
         ("deduplication id", &message.deduplication),

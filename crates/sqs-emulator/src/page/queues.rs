@@ -57,8 +57,13 @@ fn row(out: &mut String, queue: &QueueView) -> fmt::Result {
         out.push_str("go to ");
         link(out, dead)?;
     }
-    if !queue.dead_letter_sources.is_empty() {
-        write!(out, " from {} queues", queue.dead_letter_sources.len())?;
+    match queue.dead_letter_sources.as_slice() {
+        [] => {}
+        [source] => {
+            out.push_str(" those of ");
+            link(out, source)?;
+        }
+        sources => write!(out, " those of {} queues", sources.len())?,
     }
     let (account, region) = (Text(&queue.account), Text(&queue.region));
     writeln!(out, "</td><td class=\"dim\">{account}, {region}</td></tr>")

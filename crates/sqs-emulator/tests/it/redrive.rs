@@ -1,6 +1,10 @@
 //! Dead-letter queues: who may send to one, how long a dead letter is kept there, and the tasks that
 //! move them back.
 
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use sqs_emulator::broker::inspect::MessageWindow;
 use sqs_emulator::operations::{MoveStatus, MoveTaskView};
 use sqs_emulator::{Draft, ErrorKind, QueueArn, Request, Response, SqsError};
 
@@ -239,4 +243,69 @@ fn dead_letters_of_dead_letters_go_on() {
     assert!(bench.receive(&middle, 1, 0).is_empty(), "the count goes on");
     let got = bench.receive(&last, 1, 0).remove(0);
     assert_eq!((got.receives, got.dead_letter_source.as_deref()), (3, Some(middle.as_str())));
+}
+
+/// Every body in the three queues, in flight or not.
+fn everywhere(bench: &mut Bench, queues: &[QueueArn]) -> Vec<String> {
+    let window = MessageWindow { from: 0, limit: 10_000, body_bytes: 100 };
+    let mut bodies = Vec::new();
+    for queue in queues {
+        let look = bench.broker.inspect_messages(bench.now, queue, window).unwrap().copy();
+        bodies.extend(look.messages.into_iter().map(|message| message.body));
+    }
+    bodies
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// However messages wander between queue and dead-letter queues, each is somewhere, once, until it
+    /// is deleted.
+    #[test]
+    fn redrives_and_moves_lose_and_double_nothing(
+        steps in prop::collection::vec((0_u8..7, 0_usize..2, 1_i64..20), 1..150), fifo in any::<bool>()
+    ) {
+        let mut bench = Bench::new();
+        let (suffix, kind): (_, &[_]) =
+            if fifo { (".fifo", &[("FifoQueue", "true")]) } else { ("", &[]) };
+        let last = bench.create(&format!("last{suffix}"), kind);
+        let to_last = policy(&last, 2);
+        let dead = bench.create(&format!("dead{suffix}"), &[kind, &[("RedrivePolicy", to_last.as_str())]].concat());
+        let to_dead = policy(&dead, 1);
+        let queue = bench.create(&format!("q{suffix}"), &[kind, &[("RedrivePolicy", to_dead.as_str())]].concat());
+        let queues = [queue.clone(), dead.clone(), last.clone()];
+        let mut alive = BTreeSet::new();
+        let mut receipts = Vec::new();
+        for (number, (step, which, size)) in steps.into_iter().enumerate() {
+            match step {
+                0 | 1 => {
+                    let body = number.to_string();
+                    let draft = if fifo { in_group(&body, &which.to_string(), &body) } else { Draft::text(&body) };
+                    bench.send(&queue, draft).unwrap();
+                    alive.insert(body);
+                }
+                2 | 3 => for got in bench.receive(&queues[usize::from(step) - 2 + which], 5, size % 3) {
+                    receipts.push((queues[usize::from(step) - 2 + which].clone(), got));
+                },
+                4 => if let Some((queue, got)) = receipts.pop()
+                    && bench.delete(&queue, &got.receipt).is_ok()
+                    && !everywhere(&mut bench, &queues).contains(&got.message.body)
+                {
+                    alive.remove(&got.message.body);
+                },
+                5 => {
+                    let source = if which == 0 { &dead } else { &last };
+                    // One that runs already, or has no source, refuses or fails: also a step.
+                    let _ignored = start(&mut bench, source, None, Some(size));
+                }
+                _ => bench.wait(size % 4),
+            }
+            bench.broker.advance(bench.now);
+            let mut there = everywhere(&mut bench, &queues);
+            there.sort_unstable();
+            let mut expected: Vec<String> = alive.iter().cloned().collect();
+            expected.sort_unstable();
+            prop_assert_eq!(there, expected, "step {}", number);
+        }
+    }
 }
