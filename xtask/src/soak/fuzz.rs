@@ -9,13 +9,14 @@ use super::Row;
 use super::binary::Binary;
 
 /// Every target there is.
-const TARGETS: [&str; 7] = [
+const TARGETS: [&str; 8] = [
     "emulator::json_protocol",
     "emulator::query_protocol",
     "emulator::journal",
     "messages::envelope",
     "messages::index_messages",
     "messages::bare_messages",
+    "messages::packed_bodies",
     "dead_letters::dead_letter",
 ];
 /// As many inputs as the time allows.
