@@ -70,12 +70,16 @@ fn packages_on_virtual_time(files: &[File]) -> Vec<&str> {
     files.iter().filter(paused).filter_map(|file| tests_folder(&file.path)).collect()
 }
 
+/// A program beside the tests whose subject is how long things last.
+const STORM: &str = "tests/chaos/";
+
 fn tests_folder(path: &str) -> Option<&str> {
     path.find("/tests/").and_then(|at| path.get(..at))
 }
 
 fn lines(file: &File, virtual_time: &[&str]) -> Vec<String> {
-    let is_test = file.path.contains("/tests/") || file.path.starts_with("tests/");
+    let is_test = file.path.contains("/tests/")
+        || file.path.starts_with("tests/") && !file.path.starts_with(STORM);
     let is_virtual = tests_folder(&file.path).is_some_and(|tests| virtual_time.contains(&tests));
     let mut findings = Vec::new();
     for (at, line) in file.text.lines().enumerate() {
@@ -147,6 +151,8 @@ mod tests {
         let sleep = concat!("//! A.\n    tokio::time::", "sleep(d).await;\n");
         assert_eq!(findings("crates/x/tests/it/a.rs", sleep).len(), 1);
         assert!(findings("crates/x/src/a.rs", sleep).is_empty());
+        assert_eq!(findings("tests/it/a.rs", sleep).len(), 1);
+        assert!(findings("tests/chaos/a.rs", sleep).is_empty());
         let paused =
             File::of("crates/x/tests/it/b.rs", "//! B.\n#[tokio::test(start_paused = true)]\n");
         assert!(check(&[File::of("crates/x/tests/it/a.rs", sleep), paused]).is_empty());
