@@ -30,7 +30,8 @@ check: ## formatting, lints, dependencies, tidiness, unit tests
 chaos: ## ten minutes of kills, pauses, restarts and cuts on a real fleet, then the books
 	cargo xtask parts
 	cargo build --workspace --bins
-	cargo test --package flotilla-tests --test chaos -- --report target/chaos.md
+	mkdir -p target
+	cargo test --package flotilla-tests --test chaos -- --report $(CURDIR)/target/chaos.md
 	cargo xtask proof chaos target/chaos.md
 
 bench: ## throughput and latency beside bare baselines
