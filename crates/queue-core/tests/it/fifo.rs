@@ -2,5 +2,5 @@
 
 mod chains;
 mod parking;
-mod rig;
+pub(crate) mod rig;
 mod store;

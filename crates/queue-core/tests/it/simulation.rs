@@ -9,6 +9,7 @@
 mod faults;
 mod invariants;
 mod known;
+mod parking;
 mod plan;
 mod port;
 mod process;

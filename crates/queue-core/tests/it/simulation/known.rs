@@ -11,7 +11,6 @@ use super::invariants::Invariant;
 use super::plan::Nature;
 use super::port::Port;
 use super::trace::What;
-use crate::rig::QUEUE;
 
 /// The longest that the engine may hide a message by itself: its infrastructure backoff's ceiling.
 const DELAY_MAX: u64 = 600;
@@ -42,10 +41,10 @@ impl Port {
                 continue;
             }
             job.deleted = true;
-            let (effects, letters) = (job.effects, job.letters.len());
+            let (effects, letters, parked) = (job.effects, job.letters.len(), job.parked);
             drop(books);
             self.world.note(self.process.id, What::Deleted { job: id });
-            if effects == 0 && letters == 0 {
+            if effects == 0 && letters == 0 && !parked {
                 let text = format!("job {id} is deleted without effect or dead letter");
                 self.world.breaks(Invariant::NothingLost, text);
             }
@@ -78,7 +77,10 @@ impl Port {
         for (receipt, delay) in entries {
             let mut books = self.world.books();
             let Some(id) = books.job_of(receipt) else { continue };
-            let snooze = books.job(id).snooze;
+            // Those behind a snoozed one of their group are hidden as long.
+            let fifo = self.world.plan.is_fifo();
+            let longest = books.jobs.iter().map(|job| job.snooze).max().unwrap_or(0);
+            let snooze = if fifo { longest } else { books.job(id).snooze };
             drop(books);
             let (seconds, lease) = (delay.as_secs(), self.world.plan.config.lease.as_secs());
             self.world.note(self.process.id, What::Extended { job: id, seconds });
@@ -121,7 +123,7 @@ impl Port {
         let faults = books.deaths + books.steals;
         let job = books.job(id);
         let most = job.failures + job.unsure_records;
-        let limit = QUEUE.failures_max;
+        let limit = self.world.spec().failures_max;
         let unexplained = job.receives >= 9 && (faults > 0 || self.world.receives_may_be_lost(id));
         let holds = match letter.code.as_str() {
             "rejected-by-store" => matches!(nature, Nature::Poison | Nature::Refused),

@@ -8,6 +8,7 @@ use queue_core::EngineConfig;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::fifo::rig::ORDERS;
 use crate::rig::QUEUE;
 
 /// Faults and handlers' tempers as chances in a thousand.
@@ -131,6 +132,8 @@ pub(super) enum Happening {
 pub(super) struct Plan {
     pub(super) seed: u64,
     pub(super) jobs: Vec<JobPlan>,
+    /// How many groups a FIFO queue has; zero makes it a standard one.
+    pub(super) groups: u64,
     pub(super) processes: usize,
     pub(super) config: EngineConfig,
     pub(super) broker: BrokerRates,
@@ -149,12 +152,15 @@ impl Plan {
         let mut dice = Dice::new(seed);
         let storm = Duration::from_secs(dice.within(60..=600));
         let processes = 1 + dice.index(3);
-        let config = config(seed, &mut dice);
+        let groups = if dice.hit(350) { dice.within(1..=4) } else { 0 };
+        let config = config(seed, groups > 0, &mut dice);
         let calm_broker = dice.hit(300);
-        let broker = if calm_broker { BrokerRates::default() } else { broker(&mut dice) };
+        let broker =
+            if calm_broker { BrokerRates::default() } else { broker(groups > 0, &mut dice) };
         Self {
             seed,
-            jobs: jobs(&mut dice, storm),
+            jobs: jobs(groups > 0, storm, &mut dice),
+            groups,
             processes,
             config,
             broker,
@@ -171,12 +177,15 @@ impl Plan {
     pub(super) fn quiet(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let storm = Duration::from_secs(20);
-        let config = EngineConfig { concurrency: 4, pollers_max: 2, ..config(seed, &mut dice) };
-        let mut jobs = jobs(&mut dice, storm);
+        let groups = [0, 2][dice.index(2)];
+        let config = config(seed, groups > 0, &mut dice);
+        let config = EngineConfig { concurrency: 4, pollers_max: 2, ..config };
+        let mut jobs = jobs(groups > 0, storm, &mut dice);
         jobs.truncate(6);
         Self {
             seed,
             jobs,
+            groups,
             processes: 1,
             config,
             broker: BrokerRates::default(),
@@ -187,6 +196,10 @@ impl Plan {
             storm,
             crash_at: Vec::new(),
         }
+    }
+
+    pub(super) fn is_fifo(&self) -> bool {
+        self.groups > 0
     }
 
     pub(super) fn job(&self, id: u64) -> JobPlan {
@@ -206,7 +219,7 @@ impl Plan {
     }
 }
 
-fn config(seed: u64, dice: &mut Dice) -> EngineConfig {
+fn config(seed: u64, fifo: bool, dice: &mut Dice) -> EngineConfig {
     let wait = Duration::from_secs(dice.within(1..=20));
     let lease = Duration::from_secs(dice.within(8..=40));
     let bytes = if dice.hit(250) { 1 << dice.within(16..=23) } else { 16 << 20 };
@@ -220,13 +233,14 @@ fn config(seed: u64, dice: &mut Dice) -> EngineConfig {
         progress_timeout: Duration::from_secs(dice.within(20..=90)),
         linger_settle: Duration::from_millis(dice.within(0..=500)),
         drain_budget: wait + Duration::from_secs(dice.within(8..=60)),
-        ..EngineConfig::for_queue(&QUEUE)
+        ..EngineConfig::for_queue(if fifo { &ORDERS } else { &QUEUE })
     }
 }
 
-fn jobs(dice: &mut Dice, storm: Duration) -> Vec<JobPlan> {
+fn jobs(fifo: bool, storm: Duration, dice: &mut Dice) -> Vec<JobPlan> {
     let count = dice.within(6..=40);
     let (later, old) = (dice.rate(800), dice.rate(300));
+    let old = if fifo { 0 } else { old };
     let most = u64::try_from(storm.as_millis()).unwrap();
     (0..count)
         .map(|_| {
@@ -243,7 +257,8 @@ fn jobs(dice: &mut Dice, storm: Duration) -> Vec<JobPlan> {
             JobPlan {
                 nature,
                 at,
-                delay: if dice.hit(100) { dice.within(1..=30) } else { 0 },
+                // A FIFO queue takes no delay of a message's own.
+                delay: if !fifo && dice.hit(100) { dice.within(1..=30) } else { 0 },
                 received_before: if received {
                     1 + u32::try_from(dice.index(14)).unwrap()
                 } else {
@@ -255,10 +270,12 @@ fn jobs(dice: &mut Dice, storm: Duration) -> Vec<JobPlan> {
         .collect()
 }
 
-fn broker(dice: &mut Dice) -> BrokerRates {
+fn broker(fifo: bool, dice: &mut Dice) -> BrokerRates {
+    // A FIFO queue hands out in order, and again only when a lease has ended.
+    let (duplicate, reorder) = if fifo { (0, 0) } else { (dice.rate(150), dice.rate(500)) };
     BrokerRates {
-        duplicate: dice.rate(150),
-        reorder: dice.rate(500),
+        duplicate,
+        reorder,
         ghost: dice.rate(80),
         throttle: dice.rate(150),
         lose_answer: dice.rate(120),

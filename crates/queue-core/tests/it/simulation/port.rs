@@ -21,7 +21,7 @@ use super::process::{Hand, Process};
 use super::trace::What;
 use super::world::World;
 use crate::broker_driver::wire::{draft, entry, id, whole};
-use crate::rig::{DAY, QUEUE};
+use crate::rig::DAY;
 
 pub(super) struct Port {
     pub(super) world: Arc<World>,
@@ -234,7 +234,7 @@ impl Port {
 #[async_trait]
 impl Driver for Port {
     fn queue(&self) -> &str {
-        if self.dead { QUEUE.dlq } else { QUEUE.name }
+        if self.dead { self.world.spec().dlq } else { self.world.spec().name }
     }
 
     async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Received>, DriverError> {
@@ -297,11 +297,11 @@ impl Driver for Port {
     async fn send(&self, entries: &[Outgoing]) -> Result<EntryResults, DriverError> {
         let fault = self.begin("send", Kind::Batch, entries.len()).await?;
         let results = self.batch(&fault, entries.len(), |kept| Request::SendMessageBatch {
-            queue: Some(self.world.dead.clone()),
+            queue: Some(if self.dead { &self.world.dead } else { &self.world.work }.clone()),
             entries: kept.iter().map(|at| (id(*at), draft(&entries[*at]))).collect(),
         })?;
         for (outgoing, result) in entries.iter().zip(&results) {
-            if result.is_ok() {
+            if self.dead && result.is_ok() {
                 self.letter(outgoing);
             }
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use queue_core::{DrainReport, Engine, EngineStatus, Ports, StatusSnapshot};
+use queue_core::{DrainReport, Engine, EngineStatus, Ports, StatusSnapshot, Worker};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -19,6 +19,8 @@ use super::time::WallClock;
 use super::trace::What;
 use super::worker::SimWorker;
 use super::world::World;
+use crate::fifo::rig::Order;
+use crate::rig::Job;
 
 /// A message in a process's hands, as the process may know it.
 #[derive(Clone, Debug)]
@@ -85,12 +87,13 @@ impl Process {
             attempts: Arc::new(Attempts::new(world, &process)),
             clock: Arc::new(WallClock(Arc::clone(&world.time))),
         };
-        let worker = SimWorker::new(world, &process);
-        let engine = Engine::new(Arc::new(worker), ports, world.plan.config).unwrap();
-        process.status.set(engine.status()).unwrap();
         world.note(id, What::Started);
         let drain = CancellationToken::new();
-        let task = tokio::spawn(engine.run(drain.clone()));
+        let task = if world.plan.is_fifo() {
+            run(SimWorker::<Order>::new(world, &process), ports, world, &process, drain.clone())
+        } else {
+            run(SimWorker::<Job>::new(world, &process), ports, world, &process, drain.clone())
+        };
         Running { process, drain, task }
     }
 
@@ -144,6 +147,18 @@ impl Process {
         let now = Instant::now();
         self.seen().hands.get(&job).is_some_and(|hand| now <= hand.live_until)
     }
+}
+
+fn run<W: Worker>(
+    worker: W,
+    ports: Ports,
+    world: &World,
+    process: &Process,
+    drain: CancellationToken,
+) -> JoinHandle<DrainReport> {
+    let engine = Engine::new(Arc::new(worker), ports, world.plan.config).unwrap();
+    process.status.set(engine.status()).unwrap();
+    tokio::spawn(engine.run(drain))
 }
 
 impl Running {

@@ -11,11 +11,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::invariants::{self, Invariant, Violation};
+use super::parking::operate;
 use super::plan::{Happening, JobPlan, Nature, Plan};
 use super::process::{Process, Running};
 use super::trace::{Event, What};
 use super::world::World;
-use crate::rig::{QUEUE, header};
+use crate::rig::header;
 
 /// After the storm everything has come to its end within this: crashed leases, the longest backoff and
 /// snooze several times over.
@@ -64,13 +65,15 @@ async fn live(plan: Plan) -> Outcome {
             order
         })
         .collect();
+    let operator = tokio::spawn(operate(Arc::clone(&world)));
     storm(&world, &orders).await;
     world.clear_up();
     world.sink(false);
     world.mute(false);
     let ended = tokio::time::timeout(AFTERMATH_MAX, aftermath(&world)).await;
     if ended.is_err() {
-        let text = format!("{} messages are left after {AFTERMATH_MAX:?}", world.depth());
+        let (left, parked) = (world.depth(), world.parked_lines());
+        let text = format!("after {AFTERMATH_MAX:?} {left} messages are left, parked {parked:?}");
         world.breaks(Invariant::ComesToAnEnd, text);
     }
     // Idle polls come back, and what was asked for is seen.
@@ -82,6 +85,7 @@ async fn live(plan: Plan) -> Outcome {
         let _ended = order.send(Order::End);
     }
     while slots.join_next().await.is_some() {}
+    operator.abort();
     let steps = processes.all.lock().unwrap().first().map_or(0, |first| first.steps());
     let books = world.books();
     let violations = books.violations.clone();
@@ -116,7 +120,7 @@ async fn prepare(world: &World) {
                 receives: job.received_before,
             };
             let key = header(id).id.to_string();
-            world.attempts.record(QUEUE.name, &key, failure).await.unwrap();
+            world.attempts.record(world.spec().name, &key, failure).await.unwrap();
         }
     }
     for receipt in &taken {
@@ -208,7 +212,7 @@ async fn crash(running: Running, world: &World) {
 /// Waits until the queue holds nothing any more.
 async fn aftermath(world: &World) {
     let mut pause = Duration::from_millis(50);
-    while world.depth() > 0 {
+    while world.depth() + world.parked_groups() > 0 {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
     }

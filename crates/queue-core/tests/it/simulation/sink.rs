@@ -14,8 +14,9 @@ use super::plan::Nature;
 use super::process::Process;
 use super::stores::{Ledger, Luck, luck};
 use super::trace::What;
+use super::worker::Numbered;
 use super::world::World;
-use crate::rig::{Job, header, infrastructure};
+use crate::rig::{header, infrastructure};
 
 /// Why a transaction failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,9 +92,9 @@ pub(super) async fn outside(
     world: &World,
     process: &Process,
     ledger: &Ledger,
-    delivery: &Delivery<Job>,
+    delivery: &Delivery<impl Numbered>,
 ) -> Result<Outcome, Failure> {
-    let job = delivery.message.0;
+    let job = delivery.message.number();
     let promise = match world.plan.job(job).nature {
         Nature::Mail => Promise::Unknown,
         _ => Promise::Idempotent,

@@ -13,7 +13,6 @@ use super::plan::StoreRates;
 use super::process::Process;
 use super::trace::What;
 use super::world::{Books, World};
-use crate::rig::QUEUE;
 
 /// What happens to one call to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +41,7 @@ pub(super) async fn luck(world: &World, rates: StoreRates) -> Luck {
 }
 
 /// A call's luck, with the awaits before its effect.
-async fn before(world: &World, process: &Process, rates: StoreRates) -> Luck {
+pub(super) async fn before(world: &World, process: &Process, rates: StoreRates) -> Luck {
     process.step(world).await;
     let luck = luck(world, rates).await;
     process.step(world).await;
@@ -181,7 +180,8 @@ impl World {
         let ids: Vec<u64> = (0..).take(books.jobs.len()).collect();
         let keys: Vec<String> =
             ids.iter().map(|id| crate::rig::header(*id).id.to_string()).collect();
-        let known = futures_util::FutureExt::now_or_never(self.attempts.load(QUEUE.name, &keys));
+        let known =
+            futures_util::FutureExt::now_or_never(self.attempts.load(self.spec().name, &keys));
         let known = known.unwrap().unwrap();
         let of_jobs = ids.into_iter().zip(known);
         of_jobs.filter(|(_, history)| !history.attempts.is_empty()).map(|(id, _)| id).collect()

@@ -19,6 +19,8 @@ pub(super) enum What {
     SinkUp,
     Muted,
     Heard,
+    Parked { job: u64 },
+    Decided { replay: bool },
     LeaseTaken { job: u64, seconds: u64 },
     ClockJump(i64),
     Suspended(u64),
@@ -83,6 +85,9 @@ impl fmt::Display for Event {
             }
             What::SinkDown => write!(f, "the sink is down"),
             What::SinkUp => write!(f, "the sink is up"),
+            What::Parked { job } => write!(f, "job {job} is in its group's line"),
+            What::Decided { replay: true } => write!(f, "the operator replays a group"),
+            What::Decided { replay: false } => write!(f, "the operator releases a group"),
             What::Muted => write!(f, "the broker takes no delete, extension or letter"),
             What::Heard => write!(f, "the broker takes them again"),
             What::LeaseTaken { job, seconds } => {

@@ -1,30 +1,57 @@
 //! The worker of the simulation: slow, failing, panicking or hanging as the plan says, and otherwise
 //! one write to the sink, in a bulk with whatever else is being handled.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::errors;
+use contracts::{Message, errors};
 use queue_core::coalesce::bisect;
+use queue_core::park::ParkStore;
 use queue_core::{Attempt, CoalesceLimits, Coalescer, Delivery, Failure, Probe, Reason, Worker};
 use tokio::time::Instant;
 
 use super::invariants::Invariant;
+use super::parking::Parking;
 use super::plan::{Dice, Nature};
 use super::process::Process;
 use super::sink::{SinkError, SinkProbe, outside, transaction};
 use super::stores::Ledger;
 use super::trace::What;
 use super::world::World;
+use crate::fifo::rig::Order;
 use crate::rig::{Job, handling, infrastructure};
 
 type Bulk = Coalescer<(), u64, Result<(), SinkError>>;
 
-pub(super) struct SimWorker {
+/// A message that carries a job's number.
+pub(super) trait Numbered: Message {
+    fn number(&self) -> u64;
+}
+
+impl Numbered for Job {
+    fn number(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Numbered for Order {
+    fn number(&self) -> u64 {
+        self.0
+    }
+}
+
+/// What a worker works with, whatever its queue.
+struct Desk {
     world: Arc<World>,
     process: Arc<Process>,
     bulk: Bulk,
     ledger: Ledger,
+}
+
+pub(super) struct SimWorker<M> {
+    desk: Desk,
+    messages: PhantomData<fn() -> M>,
 }
 
 /// How one run of a handler ends.
@@ -38,8 +65,14 @@ enum Temper {
     Snooze(u64),
 }
 
-impl SimWorker {
+impl<M> SimWorker<M> {
     pub(super) fn new(world: &Arc<World>, process: &Arc<Process>) -> Self {
+        Self { desk: Desk::new(world, process), messages: PhantomData }
+    }
+}
+
+impl Desk {
+    fn new(world: &Arc<World>, process: &Arc<Process>) -> Self {
         let limits = CoalesceLimits {
             items_max: 8,
             bytes_max: usize::MAX,
@@ -109,12 +142,27 @@ async fn write(world: &World, process: &Process, jobs: Vec<u64>) -> Vec<Result<(
     written.unwrap_or_else(|error| vec![Err(error); count])
 }
 
-impl Worker for SimWorker {
+impl<M: Numbered> Worker for SimWorker<M> {
     const NAME: &'static str = "test-worker";
-    type Message = Job;
+    type Message = M;
 
-    async fn handle(&self, delivery: Delivery<Job>) -> Result<(), Failure> {
-        let job = delivery.message.0;
+    async fn handle(&self, delivery: Delivery<M>) -> Result<(), Failure> {
+        self.desk.handle(delivery).await
+    }
+
+    fn probes(&self) -> Vec<Arc<dyn Probe>> {
+        vec![Arc::new(SinkProbe::new(&self.desk.world, &self.desk.process))]
+    }
+
+    fn parking(&self) -> Option<Arc<dyn ParkStore>> {
+        let (world, process) = (&self.desk.world, &self.desk.process);
+        world.plan.is_fifo().then(|| Arc::new(Parking::new(world, process)) as _)
+    }
+}
+
+impl Desk {
+    async fn handle<M: Numbered>(&self, delivery: Delivery<M>) -> Result<(), Failure> {
+        let job = delivery.message.number();
         let mut run = Run::begin(self, job, &delivery.attempt);
         let (slow, temper) = self.temper();
         run.work(slow, &delivery).await;
@@ -162,22 +210,18 @@ impl Worker for SimWorker {
         run.done();
         Ok(())
     }
-
-    fn probes(&self) -> Vec<Arc<dyn Probe>> {
-        vec![Arc::new(SinkProbe::new(&self.world, &self.process))]
-    }
 }
 
 /// One run of a handler; dropped without an end, it was cancelled.
 struct Run<'a> {
-    worker: &'a SimWorker,
+    worker: &'a Desk,
     job: u64,
     progress: Instant,
     ended: bool,
 }
 
 impl<'a> Run<'a> {
-    fn begin(worker: &'a SimWorker, job: u64, attempt: &Attempt) -> Self {
+    fn begin(worker: &'a Desk, job: u64, attempt: &Attempt) -> Self {
         let (world, process) = (&worker.world, &worker.process);
         let failures = attempt.failures;
         world.note(process.id, What::Handles { job, failures });
@@ -218,7 +262,7 @@ impl<'a> Run<'a> {
     }
 
     /// Works for so long, looking at its lease and saying at times that it gets on.
-    async fn work(&mut self, long: Duration, delivery: &Delivery<Job>) {
+    async fn work(&mut self, long: Duration, delivery: &Delivery<impl Numbered>) {
         let world = &self.worker.world;
         let slice = world.plan.config.lease / 8;
         let mut left = long;

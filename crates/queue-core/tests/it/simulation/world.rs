@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use contracts::QueueSpec;
 use queue_core::MemoryAttempts;
 use queue_core::effects::MemoryEffects;
+use queue_core::park::MemoryParking;
 use sqs_emulator::operations::{Receive, VisibilityChange};
 use sqs_emulator::{Broker, BrokerConfig, Caller, Draft, QueueArn, Request, Response, SqsError};
 use tokio::sync::Notify;
@@ -17,12 +19,24 @@ use super::plan::{Dice, Nature, Plan};
 use super::time::{EPOCH_MS, ServerClock, Time};
 use super::trace::{Event, Trace, What};
 use crate::broker_driver::wire;
+use crate::fifo::rig::ORDERS;
 use crate::rig::{DAY, QUEUE, envelope, header};
+
+/// What a message that is no JSON begins with; its number follows.
+const GARBAGE: &str = "no envelope at all, number ";
+
+/// The number of the job whose message a text is.
+pub(super) fn number_in(body: &str) -> Option<u64> {
+    if let Some(number) = body.strip_prefix(GARBAGE) {
+        return number.parse().ok();
+    }
+    let envelope: serde_json::Value = serde_json::from_str(body).ok()?;
+    envelope["body"].as_u64()
+}
 
 /// What really happened to one message.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Job {
-    pub(super) sent: bool,
     /// Effects that the sink has committed.
     pub(super) effects: u32,
     /// Codes of its dead letters.
@@ -35,6 +49,12 @@ pub(super) struct Job {
     pub(super) unsure_records: u32,
     /// The longest snooze that a handler asked for, seconds.
     pub(super) snooze: u64,
+    /// Its place in the order of sending, from 1; zero while it is not sent.
+    pub(super) sent_as: u64,
+    /// The parking store has it.
+    pub(super) parked: bool,
+    /// It was rejected while its group was parked; its letter follows.
+    pub(super) rejected: bool,
     /// The newest receipt, whoever has it.
     pub(super) receipt: String,
 }
@@ -49,6 +69,7 @@ pub(super) struct Books {
     pub(super) muted: bool,
     pub(super) outages: u32,
     effects_seen: usize,
+    sent: u64,
     pub(super) deaths: u32,
     pub(super) steals: u32,
     pub(super) violations: Vec<Violation>,
@@ -76,6 +97,7 @@ pub(super) struct World {
     pub(super) changed: Notify,
     pub(super) attempts: MemoryAttempts,
     pub(super) effects: MemoryEffects,
+    pub(super) parking: MemoryParking,
     pub(super) time: Arc<Time>,
     broker: Mutex<Broker>,
     books: Mutex<Books>,
@@ -88,10 +110,11 @@ impl World {
     pub(super) fn new(plan: Plan) -> Arc<Self> {
         let (seed, time) = (plan.seed, Time::new());
         let mut broker = Broker::new(BrokerConfig { seed, ..BrokerConfig::default() });
-        let dead = make_queue(&mut broker, QUEUE.dlq, 14 * DAY, None);
+        let spec = if plan.is_fifo() { &ORDERS } else { &QUEUE };
+        let dead = make_queue(&mut broker, spec.dlq, 14 * DAY, None);
         let redrive = serde_json::json!({
-            "deadLetterTargetArn": dead.as_str(), "maxReceiveCount": QUEUE.receives_max });
-        let work = make_queue(&mut broker, QUEUE.name, 4 * DAY, Some(redrive.to_string()));
+            "deadLetterTargetArn": dead.as_str(), "maxReceiveCount": spec.receives_max });
+        let work = make_queue(&mut broker, spec.name, 4 * DAY, Some(redrive.to_string()));
         let jobs = vec![Job::default(); plan.jobs.len()];
         Arc::new(Self {
             work,
@@ -102,10 +125,16 @@ impl World {
             books: Mutex::new(Books { jobs, ..Books::default() }),
             dice: Mutex::new(Dice::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))),
             clear: AtomicBool::new(false),
+            parking: MemoryParking::default(),
             effects: MemoryEffects::new(Arc::new(ServerClock(Arc::clone(&time)))),
             time,
             plan,
         })
+    }
+
+    /// The catalogue's entry for the queue.
+    pub(super) fn spec(&self) -> &'static QueueSpec {
+        if self.plan.is_fifo() { &ORDERS } else { &QUEUE }
     }
 
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {
@@ -172,12 +201,31 @@ impl World {
         let mut books = self.books();
         let book = books.job(job);
         book.effects += 1;
-        let effects = book.effects;
+        let (effects, sent_as) = (book.effects, book.sent_as);
+        let overtaken = self.overtaken(&books, job, sent_as);
         drop(books);
         self.note(process, What::Effect { job });
+        if effects == 1 && !overtaken.is_empty() {
+            let text = format!("job {job} takes effect before {overtaken:?} of its group");
+            self.breaks(Invariant::FifoOrder, text);
+        }
         if effects > 1 {
             self.breaks(Invariant::EffectOnce, format!("job {job} took effect {effects} times"));
         }
+    }
+
+    /// What was sent before a job in its group and has neither taken effect nor been rejected.
+    fn overtaken(&self, books: &Books, id: u64, sent_as: u64) -> Vec<u64> {
+        if !self.plan.is_fifo() {
+            return Vec::new();
+        }
+        let group = id % self.plan.groups;
+        let before = |(other, job): &(u64, &Job)| {
+            other % self.plan.groups == group && (1..sent_as).contains(&job.sent_as)
+        };
+        let open = |job: &Job| job.effects == 0 && job.letters.is_empty() && !job.rejected;
+        let others = (0..).zip(&books.jobs).filter(before);
+        others.filter(|(_, job)| open(job)).map(|(other, _)| other).collect()
     }
 
     /// A promise is broken.
@@ -195,11 +243,14 @@ impl World {
     pub(super) fn send(&self, id: u64) {
         let job = self.plan.job(id);
         let body = match job.nature {
-            Nature::Garbage => format!("no envelope at all, number {id}"),
+            Nature::Garbage => format!("{GARBAGE}{id}"),
             _ => envelope(id),
         };
+        let fifo = self.plan.is_fifo();
         let draft = Draft {
             delay_seconds: (job.delay > 0).then(|| i64::try_from(job.delay).unwrap()),
+            group: fifo.then(|| format!("g{}", id % self.plan.groups)),
+            deduplication: fifo.then(|| id.to_string()),
             ..Draft::text(&body)
         };
         let queue = Some(self.work.clone());
@@ -208,7 +259,9 @@ impl World {
         let mut books = self.books();
         books.by_id.insert(sent.id.to_string(), id);
         books.by_id.insert(header(id).id.to_string(), id);
-        books.job(id).sent = true;
+        books.sent += 1;
+        let sent_as = books.sent;
+        books.job(id).sent_as = sent_as;
         drop(books);
         self.note(0, What::Sent { job: id });
     }
@@ -228,11 +281,14 @@ impl World {
         let messages: Vec<_> = deliveries.iter().map(wire::received).collect();
         let mut books = self.books();
         for message in &messages {
-            let Some(id) = books.job_named(&message.message_id) else { continue };
+            // One that a releaser has sent has another id.
+            let Some(id) = number_in(&message.body) else { continue };
+            books.by_id.insert(message.message_id.clone(), id);
             books.by_receipt.insert(message.receipt.clone(), id);
             let job = books.job(id);
             job.receipt.clone_from(&message.receipt);
             job.receives += 1;
+            job.deleted = false;
         }
         messages
     }
@@ -340,6 +396,9 @@ fn make_queue(
 ) -> QueueArn {
     let retention = retention.as_secs().to_string();
     let mut attributes = BTreeMap::from([("MessageRetentionPeriod".to_owned(), retention)]);
+    if name.strip_suffix(".fifo").is_some() {
+        attributes.insert("FifoQueue".to_owned(), "true".to_owned());
+    }
     attributes.extend(redrive.map(|policy| ("RedrivePolicy".to_owned(), policy)));
     let (name, tags) = (Some(name.to_owned()), BTreeMap::new());
     let request = Request::CreateQueue { name, attributes, tags };
