@@ -6,6 +6,7 @@
 //! `SIM_SEED=7` repeats one seed and prints what happened, `SIM_SEEDS=10000` tries more from
 //! `SIM_FROM` on, `SIM_UNTIL=effect-once` goes on until that invariant breaks.
 
+mod effects;
 mod faults;
 mod invariants;
 mod known;

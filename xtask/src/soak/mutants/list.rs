@@ -216,4 +216,19 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "",
         )],
     ),
+    mutant(
+        "follower-not-held",
+        "fifo-order",
+        "crates/queue-core/src/group.rs",
+        &[(
+            "        let Fate::Over { outcome, gone: true } = fate else { return Some((taken, fate)) };\n",
+            "        let Fate::Over { outcome, .. } = fate else {\n            self.end(taken, fate).await;\n            return None;\n        };\n",
+        )],
+    ),
+    mutant(
+        "followers-of-a-rejected-one-run",
+        "parked-waits",
+        "crates/queue-core/src/group.rs",
+        &[("        *parked |= matches!(outcome, Outcome::DeadLettered | Outcome::Parked);\n", "")],
+    ),
 ];

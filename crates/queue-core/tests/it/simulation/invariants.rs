@@ -17,6 +17,8 @@ pub(super) enum Invariant {
     EffectOnce,
     /// Inside a group, effects come in the order of sending.
     FifoOrder,
+    /// While a group is parked and nobody has decided, nothing of it runs.
+    ParkedWaits,
     /// A handler runs only while its process knows the lease to be live.
     LiveLease,
     /// A lease that nobody takes away is not lost, messages that wait included.
@@ -55,6 +57,7 @@ impl Invariant {
             Self::NothingLost => "nothing-lost",
             Self::EffectOnce => "effect-once",
             Self::FifoOrder => "fifo-order",
+            Self::ParkedWaits => "parked-waits",
             Self::LiveLease => "live-lease",
             Self::LeaseKept => "lease-kept",
             Self::PermitsReturn => "permits-return",

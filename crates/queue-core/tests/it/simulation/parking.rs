@@ -11,6 +11,7 @@ use queue_core::park::{
     ParkStoreError, ParkedGroup, ParkedMessage, Place,
 };
 
+use super::plan::Plan;
 use super::process::Process;
 use super::stores::{Luck, before};
 use super::trace::What;
@@ -148,18 +149,35 @@ pub(super) async fn operate(world: Arc<World>) {
     }
 }
 
+/// The name of a job's group.
+pub(super) fn group_of(plan: &Plan, job: u64) -> String {
+    format!("g{}", job % plan.groups)
+}
+
 impl World {
+    /// Whether a job's group is parked, nobody has decided, and it was not this job that parked it: that
+    /// one may have been handled beside its rejection, where a lease was lost.
+    pub(super) fn is_parked(&self, job: u64) -> bool {
+        if !self.plan.is_fifo() || self.books().job(job).rejected {
+            return false;
+        }
+        let name = group_of(&self.plan, job);
+        let groups = self.parking.groups(self.spec().name, GROUPS_MAX).now_or_never();
+        groups.unwrap().unwrap().iter().any(|parked| parked.group == name && !parked.releasing)
+    }
+
     /// What is parked, for a person.
-    pub(super) fn parked_lines(&self) -> Vec<(String, bool, Vec<(EntryState, Option<u64>)>)> {
+    pub(super) fn parked_lines(&self) -> String {
         let queue = self.spec().name;
         let groups = self.parking.groups(queue, GROUPS_MAX).now_or_never().unwrap().unwrap();
-        let line = |parked: ParkedGroup| {
+        let line = |parked: &ParkedGroup| {
             let line = self.parking.line(queue, &parked.group, GROUPS_MAX).now_or_never();
             let entries = line.unwrap().unwrap().into_iter();
-            let entries = entries.map(|entry| (entry.state, number_in(&entry.message.body)));
-            (parked.group, parked.releasing, entries.collect())
+            let entries: Vec<(EntryState, Option<u64>)> =
+                entries.map(|entry| (entry.state, number_in(&entry.message.body))).collect();
+            format!("{} releasing {}: {entries:?}", parked.group, parked.releasing)
         };
-        groups.into_iter().map(line).collect()
+        groups.iter().map(line).collect::<Vec<_>>().join("; ")
     }
 
     /// Groups that are parked or being released.

@@ -15,6 +15,7 @@ use sqs_emulator::{Broker, BrokerConfig, Caller, Draft, QueueArn, Request, Respo
 use tokio::sync::Notify;
 
 use super::invariants::{Invariant, Violation};
+use super::parking::group_of;
 use super::plan::{Dice, Nature, Plan};
 use super::time::{EPOCH_MS, ServerClock, Time};
 use super::trace::{Event, Trace, What};
@@ -68,7 +69,7 @@ pub(super) struct Books {
     /// The broker takes no delete, extension or letter.
     pub(super) muted: bool,
     pub(super) outages: u32,
-    effects_seen: usize,
+    pub(super) effects_seen: usize,
     sent: u64,
     pub(super) deaths: u32,
     pub(super) steals: u32,
@@ -187,47 +188,6 @@ impl World {
         self.books().trace.note(at, process, what);
     }
 
-    /// Writes down what the database has committed since the last look.
-    pub(super) fn look_at_effects(&self, process: u32) {
-        let effects = self.effects.effects();
-        let seen = std::mem::replace(&mut self.books().effects_seen, effects.len());
-        for (_, job) in &effects[seen..] {
-            self.takes_effect(process, job.parse().unwrap());
-        }
-    }
-
-    /// A job takes effect, once more or for the first time.
-    pub(super) fn takes_effect(&self, process: u32, job: u64) {
-        let mut books = self.books();
-        let book = books.job(job);
-        book.effects += 1;
-        let (effects, sent_as) = (book.effects, book.sent_as);
-        let overtaken = self.overtaken(&books, job, sent_as);
-        drop(books);
-        self.note(process, What::Effect { job });
-        if effects == 1 && !overtaken.is_empty() {
-            let text = format!("job {job} takes effect before {overtaken:?} of its group");
-            self.breaks(Invariant::FifoOrder, text);
-        }
-        if effects > 1 {
-            self.breaks(Invariant::EffectOnce, format!("job {job} took effect {effects} times"));
-        }
-    }
-
-    /// What was sent before a job in its group and has neither taken effect nor been rejected.
-    fn overtaken(&self, books: &Books, id: u64, sent_as: u64) -> Vec<u64> {
-        if !self.plan.is_fifo() {
-            return Vec::new();
-        }
-        let group = id % self.plan.groups;
-        let before = |(other, job): &(u64, &Job)| {
-            other % self.plan.groups == group && (1..sent_as).contains(&job.sent_as)
-        };
-        let open = |job: &Job| job.effects == 0 && job.letters.is_empty() && !job.rejected;
-        let others = (0..).zip(&books.jobs).filter(before);
-        others.filter(|(_, job)| open(job)).map(|(other, _)| other).collect()
-    }
-
     /// A promise is broken.
     pub(super) fn breaks(&self, invariant: Invariant, text: String) {
         let name = invariant.name();
@@ -249,7 +209,7 @@ impl World {
         let fifo = self.plan.is_fifo();
         let draft = Draft {
             delay_seconds: (job.delay > 0).then(|| i64::try_from(job.delay).unwrap()),
-            group: fifo.then(|| format!("g{}", id % self.plan.groups)),
+            group: fifo.then(|| group_of(&self.plan, id)),
             deduplication: fifo.then(|| id.to_string()),
             ..Draft::text(&body)
         };
