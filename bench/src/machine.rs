@@ -33,6 +33,24 @@ pub fn memory(pid: u32) -> anyhow::Result<(f64, f64)> {
     both.ok_or_else(|| anyhow::anyhow!("{path} cannot be read"))
 }
 
+/// What `/proc` counts processor time in.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Processor seconds, user and system: of this process, and of its children that have been waited for.
+pub fn processor_seconds() -> anyhow::Result<(f64, f64)> {
+    let text = fs::read_to_string("/proc/self/stat")?;
+    // The second field is a name in brackets, which may hold spaces.
+    let (_, rest) = text.rsplit_once(')').unwrap_or_default();
+    let fields: Vec<f64> = rest.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    // The state, which comes first, is no number; what follows is fields 4 to 52.
+    let seconds = |first: usize| {
+        let sum = fields.get(first)? + fields.get(first + 1)?;
+        Some(sum / TICKS_PER_SECOND)
+    };
+    let both = seconds(14 - 4).zip(seconds(16 - 4));
+    both.ok_or_else(|| anyhow::anyhow!("/proc/self/stat cannot be read: {text}"))
+}
+
 fn field(path: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;

@@ -3,26 +3,36 @@
 
 mod api;
 mod backends;
+mod bare;
 mod books;
 mod bulk;
+mod claims;
 mod client;
 mod drain;
 mod emulator;
 mod engine;
 mod fleet;
 mod ids;
+mod ledger;
 mod load;
 mod machine;
 mod opensearch;
 mod pile;
+mod ping;
 mod postgres;
 mod process;
+mod racer;
+mod raw;
 mod raw_http;
 mod report;
 mod samples;
 mod searchable;
+mod shove;
 mod sqs;
 mod stubs;
+mod traced;
+mod versus;
+mod wake;
 mod whole;
 mod work_off;
 
@@ -39,8 +49,8 @@ const BUCKETS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 30.0, 120.0];
 /// Measures; prints a table and, with `BENCH_OUT`, JSON lines.
 #[derive(Parser)]
 struct Cli {
-    /// Only the groups whose name contains one of these: api, engine, emulator, stub, postgres, opensearch,
-    /// whole, fleet.
+    /// Only the groups whose name contains one of these: api, engine, engine-slow, engine-wake,
+    /// engine-shove, engine-ledger, engine-traces, engine-claims, emulator, emulator-localstack, stub, postgres, opensearch, whole, fleet.
     only: Vec<String>,
     /// Where to write the figures as JSON lines.
     #[arg(long, env = "BENCH_OUT")]
@@ -92,11 +102,12 @@ async fn main() -> anyhow::Result<()> {
     if wanted("api") {
         api::run(&mut report, seconds).await?;
     }
-    if wanted("engine") {
-        engine::run(&mut report, 1_000 * cli.scale).await?;
-    }
+    engines(&mut report, cli.scale, &wanted).await?;
     if wanted("emulator") {
         tokio::task::block_in_place(|| emulator::run(&mut report, 4_000 * cli.scale))?;
+    }
+    if wanted("emulator-localstack") {
+        versus::run(&mut report, seconds.min(3)).await?;
     }
     if wanted("stub") {
         drain::stub(&mut report, cli.scale).await?;
@@ -114,6 +125,36 @@ async fn main() -> anyhow::Result<()> {
         fleet::run(&mut report, seconds).await?;
     }
     report.finish(cli.out.as_deref())
+}
+
+/// Everything about the engine alone.
+async fn engines(
+    report: &mut Report,
+    scale: usize,
+    wanted: impl Fn(&str) -> bool,
+) -> anyhow::Result<()> {
+    if wanted("engine") {
+        engine::fast(report, 1_000 * scale).await?;
+    }
+    if wanted("engine-slow") {
+        engine::slow(report, 200 * scale).await?;
+    }
+    if wanted("engine-wake") {
+        wake::run(report, 10 * scale).await?;
+    }
+    if wanted("engine-shove") {
+        shove::run(report, 500 * scale).await?;
+    }
+    if wanted("engine-ledger") {
+        ledger::run(report, 50 * scale).await?;
+    }
+    if wanted("engine-traces") {
+        traced::run(report, 500 * scale).await?;
+    }
+    if wanted("engine-claims") {
+        claims::run(report, 20 * scale).await?;
+    }
+    Ok(())
 }
 
 /// The middle one; of an even number the higher of the two.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::books::Books;
 
 /// One figure.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Figure {
     name: String,
     value: f64,

@@ -108,7 +108,8 @@ pub fn new_logs(count: usize) -> Vec<NewLog> {
     logs
 }
 
-fn header(now: DateTime<Utc>) -> Header {
+/// The header of a message that is sent now; its type is set when it is wrapped.
+pub fn header(now: DateTime<Utc>) -> Header {
     Header {
         v: 0,
         kind: String::new(),

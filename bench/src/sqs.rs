@@ -10,10 +10,11 @@ use anyhow::{Context, ensure};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_sqs::types::{
-    DeleteMessageBatchRequestEntry, QueueAttributeName, SendMessageBatchRequestEntry,
-};
+use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, QueueAttributeName};
 use futures_util::StreamExt;
+
+/// A message in the making.
+pub use aws_sdk_sqs::types::builders::SendMessageBatchRequestEntryBuilder as Entry;
 
 /// The server process; it ends with this value.
 pub struct SqsLocal {
@@ -44,9 +45,15 @@ pub fn free_port() -> anyhow::Result<u16> {
 impl SqsLocal {
     /// Starts one, in memory.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with these arguments.
+    pub async fn start_with(arguments: &[&str]) -> anyhow::Result<Self> {
         let port = free_port()?;
         let child = Command::new(release_binary("sqs-local")?)
             .args(["--port", &port.to_string()])
+            .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
@@ -67,16 +74,21 @@ impl SqsLocal {
 
     /// A bare client, as anybody would make it.
     pub fn client(&self) -> Client {
-        Client::from_conf(
-            aws_sdk_sqs::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new("us-east-1"))
-                .credentials_provider(Credentials::new("test", "test", None, None, "bench"))
-                .endpoint_url(&self.endpoint)
-                .retry_config(RetryConfig::disabled())
-                .build(),
-        )
+        client(&self.endpoint)
     }
+}
+
+/// A bare client of that endpoint.
+pub fn client(endpoint: &str) -> Client {
+    Client::from_conf(
+        aws_sdk_sqs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "bench"))
+            .endpoint_url(endpoint)
+            .retry_config(RetryConfig::disabled())
+            .build(),
+    )
 }
 
 /// Makes a queue and its dead-letter queue; returns both URLs.
@@ -92,6 +104,16 @@ pub async fn create(client: &Client, name: &str) -> anyhow::Result<(String, Stri
 
 /// Sends every body, ten at a time, sixteen calls at once.
 pub async fn fill(client: &Client, url: &str, bodies: Vec<String>) -> anyhow::Result<()> {
+    fill_with(client, url, bodies, |entry| Ok(entry)).await
+}
+
+/// The same, each message finished by `finish`.
+pub async fn fill_with(
+    client: &Client,
+    url: &str,
+    bodies: Vec<String>,
+    finish: impl Fn(Entry) -> anyhow::Result<Entry> + Copy,
+) -> anyhow::Result<()> {
     let batches: Vec<Vec<String>> = bodies.chunks(10).map(<[String]>::to_vec).collect();
     let results: Vec<anyhow::Result<()>> = futures_util::stream::iter(batches)
         .map(|batch| async move {
@@ -99,12 +121,10 @@ pub async fn fill(client: &Client, url: &str, bodies: Vec<String>) -> anyhow::Re
                 .into_iter()
                 .enumerate()
                 .map(|(at, body)| {
-                    SendMessageBatchRequestEntry::builder()
-                        .id(at.to_string())
-                        .message_body(body)
-                        .build()
+                    let entry = Entry::default().id(at.to_string()).message_body(body);
+                    Ok(finish(entry)?.build()?)
                 })
-                .collect::<Result<Vec<_>, _>>()?;
+                .collect::<anyhow::Result<Vec<_>>>()?;
             let sent = client
                 .send_message_batch()
                 .queue_url(url)

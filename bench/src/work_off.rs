@@ -11,6 +11,7 @@ use queue_core::engine::{Engine, EngineConfig, Ports};
 use queue_core::{Driver, DriverError, MemoryAttempts, Received, SystemClock, Worker};
 use tokio_util::sync::CancellationToken;
 
+use crate::machine;
 use crate::sqs::{self, SqsLocal};
 
 /// A run that takes longer has lost something; the books say what.
@@ -66,6 +67,8 @@ pub struct Run {
     pub took: Duration,
     /// Calls to SQS per message.
     pub calls: f64,
+    /// Processor seconds of this process.
+    pub processor: f64,
 }
 
 /// Fills a queue of its own with `bodies`, then lets the engine work it off.
@@ -73,6 +76,16 @@ pub async fn run<W: Worker>(
     server: &SqsLocal,
     worker: Arc<W>,
     bodies: Vec<String>,
+) -> anyhow::Result<Run> {
+    run_with(server, worker, bodies, |config| config).await
+}
+
+/// The same with other figures than the worker's own.
+pub async fn run_with<W: Worker>(
+    server: &SqsLocal,
+    worker: Arc<W>,
+    bodies: Vec<String>,
+    tune: impl FnOnce(EngineConfig) -> EngineConfig,
 ) -> anyhow::Result<Run> {
     let client = server.client();
     let name = format!("{}-{}", W::NAME, uuid::Uuid::new_v4().simple());
@@ -96,14 +109,16 @@ pub async fn run<W: Worker>(
     };
     // Only the end of the last, empty poll depends on the wait.
     let config = EngineConfig { wait: Duration::from_secs(1), ..EngineConfig::for_worker::<W>() };
-    let engine = Engine::new(worker, ports, config)?;
+    let engine = Engine::new(worker, ports, tune(config))?;
+    let (before, _) = machine::processor_seconds()?;
     let start = Instant::now();
     let watch = async {
         tokio::time::timeout(LIMIT, done.cancelled()).await.ok();
         done.cancel();
-        (start.elapsed(), queue.calls.load(Ordering::Relaxed))
+        (start.elapsed(), queue.calls.load(Ordering::Relaxed), machine::processor_seconds())
     };
-    let (report, (took, calls)) = tokio::join!(engine.run(done.clone()), watch);
+    let (report, (took, calls, after)) = tokio::join!(engine.run(done.clone()), watch);
     anyhow::ensure!(report.fault.is_none(), "{report:?}");
-    Ok(Run { took, calls: calls as f64 / expected as f64 })
+    let processor = after?.0 - before;
+    Ok(Run { took, calls: calls as f64 / expected as f64, processor })
 }

@@ -97,14 +97,14 @@ impl Telemetry {
     }
 
     /// Starts what runs beside the work; inside the runtime.
-    pub(crate) fn start(&self) {
+    pub fn start(&self) {
         if let Some(exporter) = &self.exporter {
             exporter.start();
         }
     }
 
     /// Exports the spans that have ended, for at most `limit`.
-    pub(crate) async fn finish(&self, limit: Duration) {
+    pub async fn finish(&self, limit: Duration) {
         if let Some(exporter) = &self.exporter {
             exporter.finish(limit).await;
         }
