@@ -8,7 +8,7 @@ region="${AWS_DEFAULT_REGION:-us-east-1}"
 # queue KIND NAME LEASE RETENTION DLQ DLQ_RETENTION RECEIVES
 queue() {
   fifo=""
-  [ "$1" = fifo ] && fifo='"FifoQueue":"true",'
+  [ "$1" = fifo ] && fifo='"FifoQueue":"true","DeduplicationScope":"messageGroup","FifoThroughputLimit":"perMessageGroupId",'
   awslocal --region "$region" sqs create-queue --queue-name "$5" --output text \
     --attributes "{${fifo}\"MessageRetentionPeriod\":\"$6\"}"
   redrive="{\\\"deadLetterTargetArn\\\":\\\"arn:aws:sqs:$region:000000000000:$5\\\",\\\"maxReceiveCount\\\":\\\"$7\\\"}"

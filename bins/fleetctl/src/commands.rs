@@ -7,6 +7,7 @@ mod healthcheck;
 mod import;
 mod keys;
 mod migrate;
+mod parked;
 mod queues;
 mod rebuild;
 mod reconcile;
@@ -36,6 +37,9 @@ pub(crate) enum Command {
     /// Dead letters: list, show, redrive, purge
     #[command(subcommand, after_help = dlq::EXAMPLES)]
     Dlq(dlq::Dlq),
+    /// Parked FIFO groups: list, show, release, replay, skip
+    #[command(subcommand, after_help = parked::EXAMPLES)]
+    Parked(parked::Parked),
     /// API keys: create, list, revoke
     #[command(subcommand, after_help = keys::EXAMPLES)]
     Keys(keys::Keys),
@@ -68,6 +72,7 @@ pub(crate) async fn run(
         Command::Search(command) => command.run(settings, output).await,
         Command::Tail(command) => command.run(settings, output).await,
         Command::Dlq(command) => command.run(settings, output).await,
+        Command::Parked(command) => command.run(settings, output).await,
         Command::Migrate(command) => command.run(settings, output).await,
         Command::Healthcheck(command) => command.run(output).await,
         Command::Completions(command) => {

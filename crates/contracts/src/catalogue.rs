@@ -63,6 +63,32 @@ pub enum QueueKind {
     Fifo,
 }
 
+impl QueueKind {
+    /// What SQS is told when a queue of this kind, or its dead-letter queue, is made.
+    ///
+    /// Every FIFO queue is a high-throughput one: its limits count per message group, and so does
+    /// deduplication, which that requires. Otherwise the whole queue has 300 calls a second.
+    pub const fn attributes(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Standard => &[],
+            Self::Fifo => &[
+                ("FifoQueue", "true"),
+                ("DeduplicationScope", "messageGroup"),
+                ("FifoThroughputLimit", "perMessageGroupId"),
+            ],
+        }
+    }
+
+    /// Receives after which SQS itself moves a message to the dead-letter queue. On FIFO as rarely as
+    /// it allows: those that wait behind a failing message are received with it.
+    pub const fn receives_max(self) -> u32 {
+        match self {
+            Self::Standard => 25,
+            Self::Fifo => 1_000,
+        }
+    }
+}
+
 /// One queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueSpec {
@@ -107,7 +133,7 @@ const fn audit(spec: QueueSpec) -> QueueSpec {
         kind: QueueKind::Standard,
         retention_prod_secs: 7 * DAY,
         failures_max: 3,
-        receives_max: 25,
+        receives_max: QueueKind::Standard.receives_max(),
         dlq_retention_secs: 14 * DAY,
         ..spec
     }
@@ -248,6 +274,12 @@ const _: () = {
             spec.failures_max >= 1 && spec.receives_max > spec.failures_max,
             "redrive is the net"
         );
+        let fifo = matches!(spec.kind, QueueKind::Fifo);
+        assert!(
+            fifo == ends_fifo(spec.name) && fifo == ends_fifo(spec.dlq),
+            "SQS: FIFO names, and only those, end in .fifo"
+        );
+        assert!(spec.receives_max == spec.kind.receives_max(), "redrive is the net, by kind");
         assert!(spec.name.len() <= 80 && spec.dlq.len() <= 80, "SQS: names of 80 characters");
         assert!(!spec.why.is_empty() && !spec.env.is_empty() && !spec.worker.is_empty());
         let mut other = at + 1;
@@ -260,6 +292,11 @@ const _: () = {
         at += 1;
     }
 };
+
+/// `ends_with(".fifo")`, in a constant.
+const fn ends_fifo(name: &str) -> bool {
+    matches!(name.as_bytes(), [.., b'.', b'f', b'i', b'f', b'o'])
+}
 
 /// `==` on text, in a constant.
 const fn same(a: &str, b: &str) -> bool {

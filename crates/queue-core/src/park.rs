@@ -100,7 +100,7 @@ impl FromStr for Marker {
 }
 
 /// A message as the store keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ParkedMessage {
     /// FIFO group.
     pub group: String,
@@ -109,6 +109,7 @@ pub struct ParkedMessage {
     /// Whose it is, where its envelope could be read.
     pub tenant: Option<String>,
     /// Message type, where its envelope could be read.
+    #[serde(rename = "type")]
     pub kind: Option<String>,
     /// What a release sends.
     pub body: String,

@@ -7,7 +7,6 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
 use contracts::QueueSpec;
-use contracts::catalogue::QueueKind;
 use queue_core::driver::{BATCH_ENTRIES_MAX, Outgoing, QueueAttributes, ReceiveRequest};
 use queue_core::{Driver, DriverError, EntryError, Received};
 use serde::Serialize;
@@ -299,13 +298,8 @@ impl Admin {
 }
 
 fn fifo(spec: &QueueSpec) -> impl Iterator<Item = (QueueAttributeName, String)> {
-    let attributes = [
-        (QueueAttributeName::FifoQueue, "true"),
-        (QueueAttributeName::DeduplicationScope, "messageGroup"),
-        (QueueAttributeName::FifoThroughputLimit, "perMessageGroupId"),
-    ];
-    let wanted = spec.kind == QueueKind::Fifo;
-    attributes.into_iter().filter(move |_| wanted).map(|(name, value)| (name, value.to_owned()))
+    let attributes = spec.kind.attributes().iter();
+    attributes.map(|(name, value)| (QueueAttributeName::from(*name), (*value).to_owned()))
 }
 
 fn dead_letter_figures(spec: &QueueSpec) -> HashMap<QueueAttributeName, String> {

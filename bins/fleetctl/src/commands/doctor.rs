@@ -4,8 +4,8 @@
 mod queues;
 
 use clap::Args;
-use database::Role;
 use database::partitions::Remaining;
+use database::{PostgresParking, Role};
 use queue_core::Probe;
 use serde::Serialize;
 
@@ -74,6 +74,25 @@ impl Doctor {
     }
 }
 
+async fn parked(settings: &Settings) -> Finding {
+    let what = "parked FIFO groups";
+    let groups = match settings.database(Role::Worker) {
+        Ok(database) => super::parked::groups(&PostgresParking::new(&database), None).await,
+        Err(failure) => return Finding::bad(what, failure.message, "check DATABASE_URL"),
+    };
+    match groups {
+        Ok(groups) => match groups.iter().filter(|group| !group.releasing).count() {
+            0 => Finding::good(what, format!("none; {} being released", groups.len())),
+            count => Finding::bad(
+                what,
+                format!("{count} wait for a decision"),
+                "`fleetctl parked list` shows why; then replay, release or skip",
+            ),
+        },
+        Err(error) => Finding::bad(what, error.to_string(), "check DATABASE_URL"),
+    }
+}
+
 async fn postgres(settings: &Settings) -> Vec<Finding> {
     let hint = "check DATABASE_URL, the server and its log; then `fleetctl migrate`";
     let database = match settings.database(Role::Owner) {
@@ -85,6 +104,7 @@ async fn postgres(settings: &Settings) -> Vec<Finding> {
         Ok(()) => vec![
             Finding::good("PostgreSQL", "answers, the schema fits this release"),
             partitions(&database).await,
+            parked(settings).await,
         ],
     }
 }

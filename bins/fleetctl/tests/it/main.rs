@@ -9,5 +9,6 @@ mod health;
 mod import;
 mod json;
 mod keys;
+mod parked;
 mod reading;
 mod redrive;

@@ -7,6 +7,7 @@ mod faults;
 mod keys;
 mod leader;
 mod migrating;
+mod parking;
 mod partitions;
 mod walls;
 

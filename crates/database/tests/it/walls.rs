@@ -74,6 +74,8 @@ fn made_up(name: &str, kind: &str) -> &'static str {
         ("env", _) => "'test'",
         ("outcome", _) => "'success'",
         ("state", _) => "'reserved'",
+        ("standing", _) => "'waiting'",
+        ("message_id", _) => "md5(random()::text)",
         ("scopes", _) => "ARRAY['logs:read']",
         (_, "uuid") => "gen_random_uuid()",
         (_, "bytea") => "sha256(random()::text::bytea)",

@@ -82,13 +82,14 @@ pub struct ParkedGroup {
 }
 
 /// One message of a line, as an operator sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LineEntry {
     /// Id in the store.
     pub id: i64,
     /// Where it stands.
     pub state: EntryState,
     /// What it is.
+    #[serde(flatten)]
     pub message: ParkedMessage,
 }
 
