@@ -14,20 +14,17 @@ const CRATES: [&str; 3] = ["contracts", "queue-core", "sqs-emulator"];
 /// What cargo needs beside them.
 const FILES: [&str; 4] = ["Cargo.lock", "clippy.toml", "rust-toolchain.toml", "rustfmt.toml"];
 
-/// Makes the copy anew, and says where it is. What was built of it before is kept.
+/// Makes the copy, and says where it is. What is there already and equal stays, so that cargo builds
+/// only what has changed.
 pub(super) fn copy(root: &Path) -> Result<PathBuf> {
     let scratch = root.join("target/mutants/tree");
-    if scratch.exists() {
-        fs::remove_dir_all(&scratch).with_context(|| format!("remove {}", scratch.display()))?;
-    }
     let wanted = |path: &PathBuf| {
         CRATES.iter().any(|name| path.starts_with(Path::new("crates").join(name)))
             || FILES.iter().any(|name| path == Path::new(name))
     };
-    for path in tree::files(root)?.into_iter().filter(wanted) {
-        let to = scratch.join(&path);
-        fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
-        fs::copy(root.join(&path), &to).with_context(|| format!("copy {}", path.display()))?;
+    let wanted: Vec<PathBuf> = tree::files(root)?.into_iter().filter(wanted).collect();
+    for path in &wanted {
+        put(&scratch.join(path), &fs::read(root.join(path))?)?;
     }
     let manifest = tree::read(&root.join("Cargo.toml"))?;
     let members = |line: &str| {
@@ -35,6 +32,20 @@ pub(super) fn copy(root: &Path) -> Result<PathBuf> {
         format!("{line}\n")
     };
     let manifest: Vec<String> = manifest.lines().map(members).collect();
-    fs::write(scratch.join("Cargo.toml"), manifest.concat())?;
+    put(&scratch.join("Cargo.toml"), manifest.concat().as_bytes())?;
+    let manifest = PathBuf::from("Cargo.toml");
+    for path in tree::files(&scratch)? {
+        if path != manifest && !wanted.contains(&path) {
+            fs::remove_file(scratch.join(&path))?;
+        }
+    }
     Ok(scratch)
+}
+
+fn put(to: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(to).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
+    fs::write(to, bytes).with_context(|| format!("write {}", to.display()))
 }
