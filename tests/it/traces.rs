@@ -60,6 +60,7 @@ async fn one_trace_leads_from_the_request_to_the_last_sink() {
     let collector = Collector::start().await;
     scene.set("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
     scene.set("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a%20b");
+    scene.set("OTEL_TRACES_SAMPLER_ARG", "1");
     let (api, worker) = (scene.start("ingest-api"), scene.start("index-worker"));
     scene.listens().await;
     // One after the other, so that no two share a message or a batch.
@@ -116,6 +117,7 @@ async fn a_dead_collector_costs_a_counter_and_one_line() {
     let mut scene = Scene::new(false).await.unwrap();
     let nobody = testkit::free_port();
     scene.set("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{nobody}"));
+    scene.set("OTEL_TRACES_SAMPLER_ARG", "1");
     let admin = testkit::free_port();
     let api = scene.start("ingest-api");
     scene.set("ADMIN_ADDR", format!("127.0.0.1:{admin}"));

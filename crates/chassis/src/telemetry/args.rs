@@ -73,7 +73,7 @@ pub struct TraceArgs {
     pub otel_traces_sampler: TraceSampler,
 
     /// Share of them for `parentbased_traceidratio`, 0 to 1
-    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "RATIO", default_value = "1",
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "RATIO", default_value = "0.1",
           value_parser = ratio)]
     pub otel_traces_sampler_arg: f64,
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use contracts::catalogue::QueueKind;
-use contracts::{Envelope, QueueSpec};
+use contracts::{Body, Envelope, QueueSpec};
 use queue_core::dead_letter::Edit as Change;
 use queue_core::send::SEND_BYTES_MAX;
 use queue_core::{Clock, Outgoing, SystemClock};
@@ -140,9 +140,9 @@ impl Edit {
             return from_file(path);
         }
         if self.set.is_empty() {
-            return in_editor(settings, letter.body());
+            return in_editor(settings, &editable(letter.body()));
         }
-        let mut text = letter.body().to_owned();
+        let mut text = editable(letter.body());
         for change in &self.set {
             let pair = change.split_once('=');
             let (path, value) = pair.ok_or_else(|| Failure::usage("--set takes PATH=VALUE"))?;
@@ -157,7 +157,7 @@ impl Edit {
             let error = serde_json::from_str::<serde::de::IgnoredAny>(mended).err();
             Failure::new(format!("not JSON: {}", error.map(|e| e.to_string()).unwrap_or_default()))
         })?;
-        if text == compact(letter.body()).unwrap_or_default() {
+        if text == compact(&editable(letter.body())).unwrap_or_default() {
             return Err(Failure::new("nothing was changed"));
         }
         let explained = letter.explained(self.queue);
@@ -188,7 +188,13 @@ impl Edit {
         let mended =
             Letter::read(queue_core::Received { body: json.clone(), ..letter.received.clone() });
         if self.redrive {
-            return Ok(mended.outgoing(self.queue));
+            let outgoing = mended.outgoing(self.queue);
+            let size = outgoing.size();
+            if size > SEND_BYTES_MAX {
+                let what = format!("{size} bytes, and a message has {SEND_BYTES_MAX} at most");
+                return Err(Failure::new(what));
+            }
+            return Ok(outgoing);
         }
         let group = letter.received.group.clone();
         let attributes = vec![("flotilla-code".to_owned(), explained.code)];
@@ -199,6 +205,16 @@ impl Edit {
         }
         Ok(outgoing)
     }
+}
+
+/// The original as a person can read it: a compressed body stands as JSON, and is sent so.
+fn editable(body: &str) -> String {
+    let Ok(Envelope { header, body: Body::Gzip(gzipped) }) = Envelope::from_json(body) else {
+        return body.to_owned();
+    };
+    let plain = gzipped.unpack().ok().map(|body| Envelope { header, body: Body::Inline(body) });
+    let plain = plain.and_then(|envelope| envelope.to_json().ok());
+    plain.unwrap_or_else(|| body.to_owned())
 }
 
 fn from_file(path: &Path) -> Result<String, Failure> {
