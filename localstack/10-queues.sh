@@ -26,3 +26,9 @@ queue standard audit-log-queue 30 86400 audit-log-queue-dlq 1209600 25
 
 awslocal --region "$region" s3api head-bucket --bucket audit-log-archive 2>/dev/null ||
   awslocal --region "$region" s3 mb s3://audit-log-archive
+
+# Bodies over the broker's limit; those that nobody removes go later than any redelivery.
+awslocal --region "$region" s3api head-bucket --bucket flotilla-claims 2>/dev/null ||
+  awslocal --region "$region" s3 mb s3://flotilla-claims
+awslocal --region "$region" s3api put-bucket-lifecycle-configuration --bucket flotilla-claims \
+  --lifecycle-configuration '{"Rules":[{"ID":"bodies-that-nobody-removed","Status":"Enabled","Filter":{"Prefix":"claims/"},"Expiration":{"Days":35}}]}'

@@ -25,7 +25,8 @@ const CREDENTIAL: &str = "flotilla";
 /// a drain has to wait for the longest.
 const LAPTOP_WAIT_SECS: &str = "1";
 /// Settings of a real deployment that must not leak into a laptop from the shell that starts it.
-const FOREIGN: [&str; 12] = [
+const FOREIGN: [&str; 13] = [
+    "CLAIM_BUCKET",
     "DATABASE_URL_FILE",
     "REDIS_URL_FILE",
     "OPENSEARCH_URL",
@@ -69,7 +70,7 @@ impl Laptop {
         let stop = CancellationToken::new();
         let running = tokio::task::spawn(emulator.run(stop.clone()));
         let mut laptop = Self {
-            variables: variables(config, sqs, &postgres, &redis),
+            variables: variables(config, &state, sqs, &postgres, &redis),
             database: Database::connect(&DatabaseConfig::for_url(postgres.url()), Role::Owner)
                 .map_err(BuildError::failed)?,
             sqs,
@@ -163,6 +164,7 @@ async fn bind_emulator(config: &UpConfig, state: &StateDir) -> Result<Server, Bu
 
 fn variables(
     config: &UpConfig,
+    state: &StateDir,
     sqs: SocketAddr,
     postgres: &Postgres,
     redis: &Redis,
@@ -171,6 +173,7 @@ fn variables(
         ("FLOTILLA_URL", format!("http://{}", config.listen_addr)),
         ("DATABASE_URL", postgres.url()),
         ("REDIS_URL", redis.url()),
+        ("CLAIM_DIR", state.join("objects").to_string_lossy().into_owned()),
         ("AWS_ENDPOINT_URL", format!("http://{sqs}")),
         ("AWS_REGION", REGION.to_owned()),
         ("AWS_ACCESS_KEY_ID", CREDENTIAL.to_owned()),

@@ -7,6 +7,7 @@ use chassis::Problem;
 use database::DatabaseConfig;
 use edge::EdgeConfig;
 use queue_sqs::{AwsConfig, Sqs};
+use sinks::objects::ClaimConfig;
 use sinks::pubsub::FeedConfig;
 use sinks::search::SearchConfig;
 
@@ -40,6 +41,9 @@ pub struct ApiConfig {
     /// How much is buffered for the queue.
     #[command(flatten)]
     pub publish: PublishConfig,
+    /// Messages over the broker's limit.
+    #[command(flatten)]
+    pub claims: ClaimConfig,
     /// The live tail.
     #[command(flatten)]
     pub live: LiveConfig,

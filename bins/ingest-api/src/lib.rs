@@ -116,7 +116,9 @@ impl IngestApi {
         let clock = context.clock();
         let authenticator =
             Arc::new(Authenticator::new(Arc::new(database.clone()), Arc::clone(&clock)));
-        let publisher = Publisher::new(Arc::clone(&queue), &config.publish, Arc::clone(&clock));
+        let claims = sinks::objects::open(&config.claims).await;
+        let publisher =
+            Publisher::with_claims(Arc::clone(&queue), &config.publish, Arc::clone(&clock), claims);
         let live = Live::new(config.live.clone(), feed.clone(), database.clone());
         let probes: [Arc<dyn Probe>; 4] = [
             Arc::new(QueueProbe::new(queue)),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use database::DatabaseConfig;
+use sinks::objects::ClaimConfig;
 
 /// What a scheduler needs to know.
 #[derive(Args, Clone, Debug)]
@@ -12,6 +13,10 @@ pub struct SchedulerConfig {
     /// PostgreSQL.
     #[command(flatten)]
     pub database: DatabaseConfig,
+
+    /// Bodies over the broker's limit: of those in a directory it removes what nobody will ask for.
+    #[command(flatten)]
+    pub claims: ClaimConfig,
 
     /// Seconds that the lease lasts without renewal, 3 to 300: so long after a crash of the active
     /// scheduler another takes over.

@@ -3,26 +3,39 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use database::partitions::{self, DAYS_AHEAD};
 use database::{Database, ageing};
 use queue_core::Clock;
+use sinks::objects::{Files, sweep};
 
 use crate::State;
-use crate::events::{Aged, DutyFailed, PartitionsCounted, PartitionsMade};
+use crate::events::{Aged, DutyFailed, PartitionsCounted, PartitionsMade, Swept};
 
 /// A round that failed is tried again after this, or after the interval where that is shorter.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
+/// Between two looks at the large bodies: each reads the directory's names.
+const SWEEP_EVERY: TimeDelta = TimeDelta::hours(1);
+
 /// The duties of one term.
 pub(crate) struct Duties {
     database: Database,
+    /// Large bodies in a directory; a bucket has a lifecycle rule for what is done here.
+    files: Option<Files>,
     clock: Arc<dyn Clock>,
     state: Arc<State>,
+    swept_at: Option<DateTime<Utc>>,
 }
 
 impl Duties {
-    pub(crate) fn new(database: Database, clock: Arc<dyn Clock>, state: Arc<State>) -> Self {
-        Self { database, clock, state }
+    pub(crate) fn new(
+        database: Database,
+        files: Option<Files>,
+        clock: Arc<dyn Clock>,
+        state: Arc<State>,
+    ) -> Self {
+        Self { database, files, clock, state, swept_at: None }
     }
 
     /// Round after round; never returns. Dropping it between two statements leaves nothing half
@@ -32,7 +45,8 @@ impl Duties {
             // Each of them, even when the one before failed.
             let made = self.make_partitions().await;
             let aged = self.age().await;
-            let wait = if made && aged { interval } else { interval.min(AFTER_FAILURE) };
+            let swept = self.sweep().await;
+            let wait = if made && aged && swept { interval } else { interval.min(AFTER_FAILURE) };
             tokio::time::sleep(wait).await;
         }
     }
@@ -53,6 +67,25 @@ impl Duties {
             }
             Err(error) => {
                 DutyFailed { duty: "partitions", error: &error }.emit();
+                false
+            }
+        }
+    }
+
+    /// Removes the bodies of messages that can never come again.
+    async fn sweep(&mut self) -> bool {
+        let now = self.clock.now();
+        let due = self.swept_at.is_none_or(|last| now - last >= SWEEP_EVERY);
+        let Some(files) = self.files.as_ref().filter(|_| due) else { return true };
+        match sweep(files, now).await {
+            Ok(removed) => {
+                Swept { removed }.emit();
+                self.swept_at = Some(now);
+                self.state.change(|snapshot| snapshot.sweep_at = Some(now));
+                true
+            }
+            Err(error) => {
+                DutyFailed { duty: "sweep", error: &error }.emit();
                 false
             }
         }

@@ -1,7 +1,7 @@
 //! Every event of the scheduler: one struct each, whose `emit` writes the log line and the metric.
 
+use database::ageing;
 use database::partitions::Remaining;
-use database::{ageing, sqlx};
 use metrics::{counter, gauge};
 use tracing::{debug, error, info, warn};
 
@@ -48,7 +48,7 @@ impl LeaseLost {
 
 pub(crate) struct LeaseCallFailed<'a> {
     pub(crate) doing: &'static str,
-    pub(crate) error: &'a sqlx::Error,
+    pub(crate) error: &'a dyn std::fmt::Display,
 }
 
 impl LeaseCallFailed<'_> {
@@ -112,9 +112,20 @@ impl Aged {
     }
 }
 
+pub(crate) struct Swept {
+    pub(crate) removed: u64,
+}
+
+impl Swept {
+    pub(crate) fn emit(&self) {
+        debug!(removed = self.removed, "bodies that nobody removed are gone");
+        counter!(AGED_TOTAL, "table" => "claims").increment(self.removed);
+    }
+}
+
 pub(crate) struct DutyFailed<'a> {
     pub(crate) duty: &'static str,
-    pub(crate) error: &'a sqlx::Error,
+    pub(crate) error: &'a dyn std::fmt::Display,
 }
 
 impl DutyFailed<'_> {

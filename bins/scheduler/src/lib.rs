@@ -56,6 +56,8 @@ pub struct Snapshot {
     pub partitions_at: Option<DateTime<Utc>>,
     /// As above.
     pub ageing_at: Option<DateTime<Utc>>,
+    /// As above; only where large bodies are in a directory.
+    pub sweep_at: Option<DateTime<Utc>>,
 }
 
 impl State {
@@ -132,7 +134,12 @@ impl Scheduler {
     async fn lead(&self, lease: Lease, clock: &Arc<dyn Clock>, drain: &CancellationToken) {
         LeaseGained { epoch: lease.epoch }.emit();
         self.state.change(|now| (now.leading, now.epoch) = (true, Some(lease.epoch)));
-        let mut duties = Duties::new(self.database.clone(), clock.clone(), self.state.clone());
+        let mut duties = Duties::new(
+            self.database.clone(),
+            self.config.claims.files(),
+            clock.clone(),
+            self.state.clone(),
+        );
         let lost = tokio::select! {
             () = duties.perform(Duration::from_secs(self.config.scheduler_interval_secs)) => false,
             () = self.keep(&lease) => true,

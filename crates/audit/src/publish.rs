@@ -19,7 +19,7 @@ use queue_core::coalesce::{CoalesceLimits, Coalescer, Full};
 use queue_core::driver::BATCH_ENTRIES_MAX;
 use queue_core::send::{SendError, SendLimits, Sender};
 use queue_core::trace::{self, Origin};
-use queue_core::{Clock, Driver};
+use queue_core::{ClaimStore, Clock, Driver, Packer};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
@@ -121,6 +121,16 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// A publisher to `driver`'s queue.
     pub fn new(driver: Arc<dyn Driver>, config: &PublishConfig, clock: Arc<dyn Clock>) -> Self {
+        Self::with_claims(driver, config, clock, None)
+    }
+
+    /// The same, with a store for messages over the broker's limit.
+    pub fn with_claims(
+        driver: Arc<dyn Driver>,
+        config: &PublishConfig,
+        clock: Arc<dyn Clock>,
+        claims: Option<Arc<dyn ClaimStore>>,
+    ) -> Self {
         let deadline = config.deadline();
         let sender = Sender::new(
             driver,
@@ -132,7 +142,8 @@ impl Publisher {
                 // What the coalescer admits must always fit, escapes and headers included.
                 pending_bytes_max: config.bytes_max().saturating_mul(2),
             },
-        );
+        )
+        .packing(Packer::new(claims).compressing_from(config.message_bytes_max()));
         let limits = CoalesceLimits {
             items_max: config.publish_message_events_max as usize,
             bytes_max: config.message_bytes_max().saturating_sub(ENVELOPE_OVERHEAD),
@@ -222,9 +233,10 @@ impl Publisher {
         let id = wire::new_envelope_id(self.clock.now());
         let span = publishing(id, 1);
         trace::batch(&span, [&Origin::here()]);
-        let outgoing = wire::outgoing(id, tenant, message, &trace.within(&span), self.clock.now())
+        let trace = trace.within(&span);
+        let (envelope, frame) = wire::outgoing(id, tenant, message, &trace, self.clock.now())
             .map_err(|error| PublishError::Unavailable(error.to_string()))?;
-        self.sender.send(outgoing).instrument(span).await?;
+        self.sender.send_envelope(&envelope, frame).instrument(span).await?;
         Ok(id)
     }
 
@@ -292,10 +304,10 @@ async fn send_in_time(
     trace::batch(&span, live.iter().map(|parcel| &parcel.origin));
     let trace = first.trace.within(&span);
     let message = wire::bundle(live.into_iter().map(|parcel| parcel.item).collect());
-    let outgoing = wire::outgoing(id, &tenant, &message, &trace, clock.now())
+    let (envelope, frame) = wire::outgoing(id, &tenant, &message, &trace, clock.now())
         .map_err(|error| PublishError::Unavailable(error.to_string()))?;
-    metrics::histogram!("flotilla_publish_message_bytes").record(wire::as_f64(outgoing.size()));
-    match sender.send(outgoing).instrument(span.clone()).await {
+    metrics::histogram!("flotilla_publish_message_bytes").record(wire::size(&envelope, &frame));
+    match sender.send_envelope(&envelope, frame).instrument(span.clone()).await {
         Ok(()) => Ok(id),
         Err(error) => {
             trace::failed(&span, &error);

@@ -10,6 +10,7 @@ use database::sqlx::{self, PgPool};
 use database::{Database, Role};
 use queue_core::Clock;
 use scheduler::{Scheduler, SchedulerConfig};
+use sinks::objects::{ClaimConfig, ObjectKey, Objects, Write};
 use testkit::{Mood, Proxy, TestDatabase, eventually};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -40,9 +41,14 @@ struct Running {
 }
 
 async fn run(url: &str, clock: Arc<Hands>) -> Running {
+    run_with(url, clock, ClaimConfig::default()).await
+}
+
+async fn run_with(url: &str, clock: Arc<Hands>, claims: ClaimConfig) -> Running {
     let mut database = database::DatabaseConfig::for_url(url);
     database.database_acquire_timeout_ms = 300;
-    let config = SchedulerConfig { database, scheduler_lease_secs: 3, scheduler_interval_secs: 1 };
+    let config =
+        SchedulerConfig { database, claims, scheduler_lease_secs: 3, scheduler_interval_secs: 1 };
     let context = Context::with_clock("scheduler", "0.0.0", Duration::from_secs(5), clock);
     let scheduler = Scheduler::build(config, &context).await.expect("builds");
     let drain = CancellationToken::new();
@@ -85,6 +91,33 @@ async fn makes_partitions_again_as_time_goes_on() {
     eventually(DEADLINE, "partitions are made", full).await;
     *clock.0.lock().expect("not poisoned") += chrono::Duration::days(13);
     eventually(DEADLINE, "and again in the next round", full).await;
+    scheduler.drained().await;
+}
+
+#[tokio::test]
+async fn large_bodies_that_nobody_removed_go_at_their_term_and_not_before() {
+    let database = TestDatabase::new().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let claims =
+        ClaimConfig { claim_dir: Some(directory.path().to_owned()), ..ClaimConfig::default() };
+    let files = claims.files().expect("a directory is set");
+    let body: ObjectKey = "claims/acme/20260101/0f".parse().expect("a name");
+    files.put(&body, b"body".to_vec(), Write::Replace).await.expect("puts");
+    let clock = Hands::ahead(34);
+    let scheduler = run_with(database.url(), clock.clone(), claims).await;
+    let swept = |since: DateTime<Utc>| {
+        let status = scheduler.context.status();
+        async move || {
+            let document = status.document();
+            let shown: DateTime<Utc> = document["scheduler"]["sweep_at"].as_str()?.parse().ok()?;
+            (since <= shown).then_some(())
+        }
+    };
+    eventually(DEADLINE, "swept", swept(clock.now())).await;
+    assert!(files.head(&body).await.expect("looks").is_some(), "a message may still ask for it");
+    *clock.0.lock().expect("not poisoned") += chrono::Duration::days(2);
+    eventually(DEADLINE, "swept again", swept(clock.now())).await;
+    assert_eq!(files.head(&body).await.expect("looks"), None);
     scheduler.drained().await;
 }
 

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use contracts::audit::{BulkIndex, IndexMessage, LogItem};
-use contracts::{Envelope, EnvelopeId, Header, Message, Tenant};
+use contracts::{Body, Envelope, EnvelopeId, Header, Message, Tenant};
 use queue_core::driver::Outgoing;
 use queue_core::trace::TRACEPARENT;
 use tracing::Span;
@@ -53,7 +53,7 @@ pub(super) fn bundle(mut items: Vec<LogItem>) -> IndexMessage {
     }
 }
 
-/// The message as it is handed to the driver. The group is the tenant: on a standard queue SQS then
+/// The message, and what it travels with. The group is the tenant: on a standard queue SQS then
 /// shares consumers fairly between tenants.
 pub(super) fn outgoing(
     id: EnvelopeId,
@@ -61,7 +61,7 @@ pub(super) fn outgoing(
     message: &IndexMessage,
     trace: &Trace,
     now: DateTime<Utc>,
-) -> Result<Outgoing, serde_json::Error> {
+) -> Result<(Envelope, Outgoing), serde_json::Error> {
     let header = Header {
         v: message.version(),
         kind: message.kind().into(),
@@ -80,16 +80,18 @@ pub(super) fn outgoing(
     ];
     attributes
         .extend(trace.traceparent.iter().map(|parent| (TRACEPARENT.to_owned(), parent.clone())));
-    Ok(Outgoing {
-        body: Envelope::wrap(header, message)?.to_json()?,
-        attributes,
-        group: Some(tenant.as_str().to_owned()),
-        deduplication: None,
-        delay: None,
-    })
+    let group = Some(tenant.as_str().to_owned());
+    let frame = Outgoing { attributes, group, ..Outgoing::default() };
+    Ok((Envelope::wrap(header, message)?, frame))
 }
 
+/// Bytes of a message before it is packed, but for its header.
 #[expect(clippy::cast_precision_loss, reason = "a metric; messages are far below 2^52 bytes")]
-pub(super) fn as_f64(bytes: usize) -> f64 {
-    bytes as f64
+pub(super) fn size(envelope: &Envelope, frame: &Outgoing) -> f64 {
+    let body = match &envelope.body {
+        Body::Inline(body) => body.get().len(),
+        // Packed by nobody before it is sent.
+        Body::Gzip(_) | Body::Claim(_) => 0,
+    };
+    (body + frame.size()) as f64
 }

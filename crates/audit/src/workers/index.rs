@@ -20,7 +20,9 @@ use std::sync::Arc;
 
 use contracts::audit::{BulkIndex, IndexMessage, LogItem};
 use contracts::{Header, Tenant};
-use queue_core::{Attempt, AttemptStore, Clock, Delivery, Failure, Probe, RejectedPart, Worker};
+use queue_core::{
+    Attempt, AttemptStore, ClaimStore, Clock, Delivery, Failure, Probe, RejectedPart, Worker,
+};
 use sinks::search::Search;
 
 use crate::crash::{self, CrashPoint};
@@ -59,6 +61,7 @@ pub struct IndexWorker {
     attempts: Arc<dyn AttemptStore>,
     probes: Vec<Arc<dyn Probe>>,
     legacy_tenants: Vec<Tenant>,
+    claims: Option<Arc<dyn ClaimStore>>,
 }
 
 impl IndexWorker {
@@ -67,7 +70,13 @@ impl IndexWorker {
         let Parts { store, search, feed, attempts, clock, probes, limits, legacy_tenants } = parts;
         let batches =
             Batches::new(limits, Arc::clone(&store), Arc::clone(&search), Arc::clone(&feed), clock);
-        Self { batches, store, search, feed, attempts, probes, legacy_tenants }
+        Self { batches, store, search, feed, attempts, probes, legacy_tenants, claims: None }
+    }
+
+    /// The same, with a store for messages over the broker's limit.
+    #[must_use]
+    pub fn claiming(self, claims: Option<Arc<dyn ClaimStore>>) -> Self {
+        Self { claims, ..self }
     }
 
     pub(super) fn legacy_tenants(&self) -> &[Tenant] {
@@ -142,6 +151,10 @@ impl Worker for IndexWorker {
         }
         crash::reach(CrashPoint::BeforeSettle);
         Ok(())
+    }
+
+    fn claims(&self) -> Option<Arc<dyn ClaimStore>> {
+        self.claims.clone()
     }
 
     fn probes(&self) -> Vec<Arc<dyn Probe>> {

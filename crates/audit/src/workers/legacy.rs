@@ -11,7 +11,9 @@ use contracts::audit::{Delete, Requester, Update};
 use contracts::errors::{FORBIDDEN, INTERNAL, MALFORMED_MESSAGE};
 use contracts::legacy::BareMessage;
 use contracts::{Envelope, Header, LogId, RetentionClass};
-use queue_core::{Attempt, Delivery, Error, Failure, Probe, Reason, RejectedPart, Worker};
+use queue_core::{
+    Attempt, ClaimStore, Delivery, Error, Failure, Probe, Reason, RejectedPart, Worker,
+};
 use rand::Rng;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -62,6 +64,10 @@ impl Worker for LegacyIndexWorker {
             delivery.reject_part(part);
         }
         Ok(())
+    }
+
+    fn claims(&self) -> Option<Arc<dyn ClaimStore>> {
+        self.lead.claims()
     }
 
     fn probes(&self) -> Vec<Arc<dyn Probe>> {

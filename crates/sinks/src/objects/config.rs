@@ -26,12 +26,16 @@ pub struct ClaimConfig {
 }
 
 impl ClaimConfig {
+    /// The directory as a store, where one is set.
+    pub fn files(&self) -> Option<Files> {
+        self.claim_dir.as_ref().map(Files::new)
+    }
+
     /// The objects, where a store is set.
     pub async fn objects(&self) -> Option<SharedObjects> {
-        match (&self.claim_bucket, &self.claim_dir) {
-            (Some(bucket), _) => Some(Arc::new(S3::from_environment(bucket).await)),
-            (None, Some(directory)) => Some(Arc::new(Files::new(directory))),
-            (None, None) => None,
+        match &self.claim_bucket {
+            Some(bucket) => Some(Arc::new(S3::from_environment(bucket).await)),
+            None => self.files().map(|files| Arc::new(files) as SharedObjects),
         }
     }
 }

@@ -7,6 +7,7 @@ use chassis::{BuildError, Context, Service};
 use contracts::Tenant;
 use database::{Database, DatabaseConfig, PostgresAttempts, Role};
 use queue_core::{AttemptStore, Probe};
+use sinks::objects::ClaimConfig;
 use sinks::pubsub::{Feed, FeedConfig};
 use sinks::search::SearchConfig;
 
@@ -25,6 +26,9 @@ pub struct IndexConfig {
     /// The live tail.
     #[command(flatten)]
     pub feed: FeedConfig,
+    /// Bodies over the broker's limit.
+    #[command(flatten)]
+    pub claims: ClaimConfig,
 
     /// Tenants that bare messages of the legacy queue may name, separated by commas; none by default
     ///
@@ -62,7 +66,8 @@ impl Service for IndexWorker {
             probes,
             limits: BatchLimits::default(),
             legacy_tenants: config.legacy_tenants,
-        }))
+        })
+        .claiming(sinks::objects::open(&config.claims).await))
     }
 
     fn attempts(&self) -> Arc<dyn AttemptStore> {
