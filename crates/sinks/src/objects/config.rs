@@ -14,8 +14,9 @@ use super::{ClaimObjects, Files, S3, SharedObjects};
 pub struct ClaimConfig {
     /// S3 bucket for message bodies over 1 MiB; without one, such messages are refused
     ///
-    /// Region, credentials and endpoint are those of the AWS SDK's usual chain. Example:
-    /// flotilla-claims
+    /// Region, credentials and endpoint are those of the AWS SDK's usual chain.
+    ///
+    /// Example: flotilla-claims
     #[arg(long, env = "CLAIM_BUCKET", value_parser = bucket, conflicts_with = "claim_dir")]
     pub claim_bucket: Option<String>,
     /// Directory in the bucket's place, shared by who sends and who reads

@@ -26,15 +26,16 @@ pub struct IndexConfig {
     /// The live tail.
     #[command(flatten)]
     pub feed: FeedConfig,
-    /// Bodies over the broker's limit.
-    #[command(flatten)]
-    pub claims: ClaimConfig,
 
     /// Tenants that bare messages of the legacy queue may name, separated by commas; none by default
     ///
     /// Example: acme,globex
     #[arg(long, env = "LEGACY_TENANTS", value_delimiter = ',', value_name = "TENANTS")]
     pub legacy_tenants: Vec<Tenant>,
+
+    /// Bodies over the broker's limit.
+    #[command(flatten)]
+    pub claims: ClaimConfig,
 
     /// The step at which a debug build kills itself, for crash tests
     #[cfg(debug_assertions)]
