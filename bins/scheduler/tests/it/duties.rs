@@ -109,7 +109,8 @@ async fn large_bodies_that_nobody_removed_go_at_their_term_and_not_before() {
         let status = scheduler.context.status();
         async move || {
             let document = status.document();
-            let shown: DateTime<Utc> = document["scheduler"]["sweep_at"].as_str()?.parse().ok()?;
+            let shown: DateTime<Utc> =
+                document["sections"]["scheduler"]["sweep_at"].as_str()?.parse().ok()?;
             (since <= shown).then_some(())
         }
     };
