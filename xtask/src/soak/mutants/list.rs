@@ -160,7 +160,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "breaker-that-never-closes",
         "outage-ends",
         "crates/queue-core/src/breaker/watch.rs",
-        &[("Some(Ok(())) => circuit.up(),", "Some(Ok(())) => {}")],
+        &[("Some(Ok(())) => circuit.up(),", "Some(Ok(())) => circuit.down(now, String::new()),")],
     ),
     mutant(
         "polls-during-an-outage",
