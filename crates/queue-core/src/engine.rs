@@ -95,13 +95,7 @@ impl<W: Worker> Engine<W> {
     /// to be installed before, since the meters are taken here.
     pub fn new(worker: Arc<W>, ports: Ports, config: EngineConfig) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        if <W::Message as Message>::QUEUE.kind == QueueKind::Fifo && worker.parking().is_none() {
-            return Err(InvalidConfig {
-                field: "parking",
-                value: "none".to_owned(),
-                rule: "a worker on a FIFO queue says where its groups are parked, e.g. in PostgreSQL",
-            });
-        }
+        parks_where_it_must(&*worker)?;
         let status =
             Arc::new(EngineStatus::new(<W::Message as Message>::QUEUE.name.to_owned(), W::NAME));
         Ok(Self { worker, ports, config, status })
@@ -213,6 +207,22 @@ impl<W: Worker> Engine<W> {
             drain: shared.drain,
             abandoned: shared.abandoned,
         }
+    }
+}
+
+/// Groups exist on FIFO queues only, and there a rejected message has to park its own.
+fn parks_where_it_must<W: Worker>(worker: &W) -> Result<(), InvalidConfig> {
+    let refused =
+        |value: &str, rule| Err(InvalidConfig { field: "parking", value: value.to_owned(), rule });
+    match (<W::Message as Message>::QUEUE.kind, worker.parking()) {
+        (QueueKind::Fifo, None) => refused(
+            "none",
+            "a worker on a FIFO queue says where its groups are parked, e.g. in PostgreSQL",
+        ),
+        (QueueKind::Standard, Some(_)) => {
+            refused("a store", "a standard queue has no groups to park, e.g. none")
+        }
+        (QueueKind::Fifo, Some(_)) | (QueueKind::Standard, None) => Ok(()),
     }
 }
 

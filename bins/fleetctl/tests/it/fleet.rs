@@ -28,7 +28,7 @@ pub(crate) struct Fleet {
     pub(crate) folder: tempfile::TempDir,
     _process: Child,
     _redis: TestRedis,
-    _database: TestDatabase,
+    pub(crate) database: TestDatabase,
 }
 
 impl Fleet {
@@ -90,7 +90,7 @@ impl Fleet {
             folder,
             _process: process,
             _redis: redis,
-            _database: database,
+            database,
         }
     }
 

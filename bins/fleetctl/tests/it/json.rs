@@ -4,6 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contracts::catalogue::AUDIT_INDEX;
+use database::{PostgresParking, Role};
+use queue_core::park::{ParkDesk, ParkReason, ParkStore, ParkedMessage, Place};
+use queue_core::{Clock, SystemClock};
 use serde_json::{Value, json};
 
 use crate::command::fleetctl;
@@ -98,6 +101,7 @@ async fn every_command_says_json_with_the_keys_that_programs_know() {
     let depths = "queue worker waiting in_flight delayed oldest_age_secs dead_letters";
     table.says("queues", &[], depths).await;
     dlq(&mut table).await;
+    parked(&mut table).await;
     imports(&mut table).await;
     tail(&mut table).await;
 
@@ -126,6 +130,38 @@ async fn dlq(table: &mut Table<'_>) {
     let file = table.fleet.folder.path().join("gone.ndjson");
     let words = ["audit-index", "--all", "--export", file.to_str().unwrap(), "--yes"];
     table.says("dlq purge", &words, "deleted not_deleted export").await;
+}
+
+async fn parked(table: &mut Table<'_>) {
+    let store = PostgresParking::new(&table.fleet.database.connect(Role::Worker));
+    let message = |number: u8| ParkedMessage {
+        group: "order-17".into(),
+        message_id: format!("m-{number}"),
+        tenant: Some(TENANT.into()),
+        kind: Some("ORDER".into()),
+        body: "{}".into(),
+        attributes: Vec::new(),
+        first_seen: SystemClock.now(),
+    };
+    let reason = ParkReason { code: "message-malformed".into(), message: "no customer".into() };
+    let first = store.park("orders.fifo", &message(0), None, Place::Rejected, &reason).await;
+    assert!(first.unwrap());
+    for number in 1..=2 {
+        store.admit("orders.fifo", &message(number), None).await.unwrap();
+    }
+    let group = ["orders.fifo", "order-17"];
+    let listed = "queue group code message parked_at releasing waiting rejected";
+    table.says("parked list", &[], listed).await;
+    let line = "id state group message_id tenant kind body attributes first_seen";
+    table.says("parked show", &group, line).await;
+    let shown = store.line("orders.fifo", "order-17", 10).await.unwrap();
+    let last = shown.last().unwrap().id.to_string();
+    let skip = ["orders.fifo", &last, "--reason", "cancelled", "--yes"];
+    table.says("parked skip", &skip, "skipped").await;
+    let yes = [&group[..], &["--yes"]].concat();
+    for decision in ["parked release", "parked replay"] {
+        table.says(decision, &yes, "queue group messages").await;
+    }
 }
 
 async fn imports(table: &mut Table<'_>) {

@@ -2,5 +2,6 @@
 
 mod chains;
 mod parking;
+mod refused;
 pub(crate) mod rig;
 mod store;
