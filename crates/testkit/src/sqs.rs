@@ -66,7 +66,8 @@ impl TestSqs {
 
     /// The URL a queue of that name has.
     pub fn url(&self, name: &str) -> String {
-        format!("{}/{}/{name}", self.endpoint(), sqs_emulator::model::DEFAULT_ACCOUNT)
+        let account = sqs_emulator::model::DEFAULT_ACCOUNT;
+        format!("{}/queue/{REGION}/{account}/{name}", self.endpoint())
     }
 
     /// Makes a queue with the defaults of SQS, FIFO where the name ends in `.fifo`.

@@ -152,7 +152,7 @@ async fn parked(table: &mut Table<'_>) {
     let group = ["orders.fifo", "order-17"];
     let listed = "queue group code message parked_at releasing waiting rejected";
     table.says("parked list", &[], listed).await;
-    let line = "id state group message_id tenant kind body attributes first_seen";
+    let line = "id state group message_id tenant type body attributes first_seen";
     table.says("parked show", &group, line).await;
     let shown = store.line("orders.fifo", "order-17", 10).await.unwrap();
     let last = shown.last().unwrap().id.to_string();
