@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Messages per call.
@@ -153,8 +154,7 @@ impl Push {
 
     /// Receives and deletes until nothing is left; every number has to come once.
     pub fn drain(self, queue: &str, count: usize) -> io::Result<Run> {
-        let seen =
-            (0..count).map(|_| std::sync::atomic::AtomicBool::new(false)).collect::<Vec<_>>();
+        let seen: Vec<AtomicBool> = (0..count).map(|_| AtomicBool::new(false)).collect();
         let receive = format!(
             "{{\"QueueUrl\":\"{queue}\",\"MaxNumberOfMessages\":10,\"VisibilityTimeout\":600}}"
         );
@@ -168,28 +168,8 @@ impl Push {
                 let mut deletes = Vec::new();
                 for _ in 0..self.depth {
                     let reply = connection.reply()?;
-                    for number in texts(reply, b"\"Body\":\"") {
-                        let text = std::str::from_utf8(&number[..8]).map_err(io::Error::other)?;
-                        let number: usize = text.parse().map_err(io::Error::other)?;
-                        if seen[number].swap(true, std::sync::atomic::Ordering::Relaxed) {
-                            return Err(io::Error::other(format!("{number} came twice")));
-                        }
-                        taken += 1;
-                    }
-                    let mut delete = format!("{{\"QueueUrl\":\"{queue}\",\"Entries\":[");
-                    let mut any = false;
-                    for (at, receipt) in texts(reply, b"\"ReceiptHandle\":\"").enumerate() {
-                        let comma = if any { "," } else { "" };
-                        let receipt = String::from_utf8_lossy(receipt);
-                        delete.push_str(&format!(
-                            "{comma}{{\"Id\":\"{at}\",\"ReceiptHandle\":\"{receipt}\"}}"
-                        ));
-                        any = true;
-                    }
-                    if any {
-                        delete.push_str("]}");
-                        deletes.push(delete);
-                    }
+                    taken += note(reply, &seen)?;
+                    deletes.extend(deletion(queue, reply));
                 }
                 if deletes.is_empty() {
                     return Ok(taken);
@@ -234,6 +214,33 @@ impl Push {
         let messages = results.into_iter().sum::<io::Result<usize>>()?;
         Ok(Run { messages, elapsed })
     }
+}
+
+/// Notes the numbers in an answer and tells how many; each has to come once.
+fn note(reply: &[u8], seen: &[AtomicBool]) -> io::Result<usize> {
+    let mut taken = 0;
+    for number in texts(reply, b"\"Body\":\"") {
+        let text = std::str::from_utf8(&number[..8]).map_err(io::Error::other)?;
+        let number: usize = text.parse().map_err(io::Error::other)?;
+        if seen[number].swap(true, Ordering::Relaxed) {
+            return Err(io::Error::other(format!("{number} came twice")));
+        }
+        taken += 1;
+    }
+    Ok(taken)
+}
+
+/// The call that deletes what an answer brought; none for an empty one.
+fn deletion(queue: &str, reply: &[u8]) -> Option<String> {
+    let entries: Vec<String> = texts(reply, b"\"ReceiptHandle\":\"")
+        .enumerate()
+        .map(|(at, receipt)| {
+            let receipt = String::from_utf8_lossy(receipt);
+            format!("{{\"Id\":\"{at}\",\"ReceiptHandle\":\"{receipt}\"}}")
+        })
+        .collect();
+    let entries = (!entries.is_empty()).then(|| entries.join(","))?;
+    Some(format!("{{\"QueueUrl\":\"{queue}\",\"Entries\":[{entries}]}}"))
 }
 
 fn batch(queue: &str, first: usize, bytes: usize) -> String {

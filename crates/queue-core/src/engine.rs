@@ -20,8 +20,8 @@ use tokio_util::task::TaskTracker;
 use crate::attempts::AttemptStore;
 use crate::attempts::recorder::Recorder;
 use crate::backoff::Jitter;
-use crate::breaker::Breakers;
 use crate::breaker::watch::Watch;
+use crate::breaker::{Breakers, Probe};
 use crate::claim::{Packer, Unpacker};
 use crate::clock::Clock;
 use crate::config::POLL_MARGIN;
@@ -139,40 +139,7 @@ impl<W: Worker> Engine<W> {
 
     fn assemble(self, drain: CancellationToken) -> Parts {
         let Self { worker, ports, config, status } = self;
-        let queue = <W::Message as Message>::QUEUE;
-        let meters = Arc::new(Meters::new(queue.name, W::NAME, Arc::clone(&status)));
-        let mut probes = worker.probes();
-        let parking = parking(&*worker, &meters);
-        probes.extend(parking.iter().map(ParkingProbe::of));
-        let gate = Arc::new(Gate::new(config.pollers_max));
-        let jitter = Arc::new(Jitter::new(config.seed));
-        let shared = Shared {
-            leases: Arc::new(Leases::new(config.lease)),
-            permits: Arc::new(Permits::new(
-                config.concurrency,
-                config.bytes_in_hand_max,
-                Arc::clone(&status),
-            )),
-            breakers: Arc::new(Breakers::new(&probes, Arc::clone(&gate), Arc::clone(&meters))),
-            settler: Arc::new(Settler::new(
-                &ports.queue,
-                &config,
-                Arc::clone(&jitter),
-                Arc::clone(&meters),
-            )),
-            dead_letters: DeadLetters::sender(Arc::clone(&ports.dead_letters))
-                .packing(Packer::new(worker.claims())),
-            retention_secs: Arc::new(AtomicU64::new(config.retention.as_secs())),
-            gate,
-            jitter,
-            meters,
-            status,
-            deliveries: TaskTracker::new(),
-            abandoned: CancellationToken::new(),
-            drain,
-            polls_over: CancellationToken::new(),
-            parking,
-        };
+        let shared = Shared::new(&*worker, &ports, &config, status, drain);
         let core = Arc::new(shared.core(worker, &ports));
         let releaser = shared.releaser::<W>(&ports);
         Parts {
@@ -185,7 +152,7 @@ impl<W: Worker> Engine<W> {
             },
             watch: Watch {
                 breakers: Arc::clone(&shared.breakers),
-                probes,
+                probes: shared.probes.clone(),
                 leases: Arc::clone(&shared.leases),
             },
             attributes: Attributes {
@@ -240,6 +207,7 @@ fn label<W: Worker>() -> String {
 struct Shared {
     leases: Arc<Leases>,
     permits: Arc<Permits>,
+    probes: Vec<Arc<dyn Probe>>,
     breakers: Arc<Breakers>,
     settler: Arc<Settler>,
     dead_letters: Sender,
@@ -257,6 +225,44 @@ struct Shared {
 }
 
 impl Shared {
+    fn new<W: Worker>(
+        worker: &W,
+        ports: &Ports,
+        config: &EngineConfig,
+        status: Arc<EngineStatus>,
+        drain: CancellationToken,
+    ) -> Self {
+        let queue = <W::Message as Message>::QUEUE.name;
+        let meters = Arc::new(Meters::new(queue, W::NAME, Arc::clone(&status)));
+        let parking = parking(worker, &meters);
+        let mut probes = worker.probes();
+        probes.extend(parking.iter().map(ParkingProbe::of));
+        let packer = Packer::new(worker.claims());
+        let gate = Arc::new(Gate::new(config.pollers_max));
+        let jitter = Arc::new(Jitter::new(config.seed));
+        let permits =
+            Permits::new(config.concurrency, config.bytes_in_hand_max, Arc::clone(&status));
+        let settler = Settler::new(&ports.queue, config, Arc::clone(&jitter), Arc::clone(&meters));
+        Self {
+            leases: Arc::new(Leases::new(config.lease)),
+            permits: Arc::new(permits),
+            breakers: Arc::new(Breakers::new(&probes, Arc::clone(&gate), Arc::clone(&meters))),
+            probes,
+            settler: Arc::new(settler),
+            dead_letters: DeadLetters::sender(Arc::clone(&ports.dead_letters)).packing(packer),
+            retention_secs: Arc::new(AtomicU64::new(config.retention.as_secs())),
+            gate,
+            jitter,
+            meters,
+            status,
+            deliveries: TaskTracker::new(),
+            abandoned: CancellationToken::new(),
+            drain,
+            polls_over: CancellationToken::new(),
+            parking,
+        }
+    }
+
     fn dead_letters<W: Worker>(&self, ports: &Ports) -> DeadLetters {
         let QueueSpec { name: queue, kind, .. } = *<W::Message as Message>::QUEUE;
         DeadLetters {
