@@ -226,11 +226,7 @@ impl Rig {
             attempts: Arc::clone(&self.attempts),
             clock: Arc::clone(&self.world) as Arc<dyn Clock>,
         };
-        let engine = Engine::new(Arc::new(worker), ports, self.config).unwrap();
-        let status = engine.status();
-        let drain = CancellationToken::new();
-        let task = tokio::spawn(engine.run(drain.clone()));
-        Running { status, drain, task }
+        Running::of(Engine::new(Arc::new(worker), ports, self.config).unwrap())
     }
 
     /// As [`Rig::start`], with what the handler was given on record.
@@ -250,38 +246,55 @@ impl Rig {
 
     /// The dead letters, in no order.
     pub(crate) fn letters(&self) -> Vec<DeadLetter> {
-        self.dlq.bodies().iter().map(|body| DeadLetter::from_json(body).unwrap()).collect()
+        letters(&self.dlq)
     }
 
     pub(crate) async fn until(&self, what: &str, condition: impl Fn() -> bool) {
-        self.until_within(DAY, what, condition).await;
+        until_within(DAY, what, condition).await;
     }
 
-    /// Waits, in paused time, until a condition holds.
     pub(crate) async fn until_within(
         &self,
         limit: Duration,
         what: &str,
         condition: impl Fn() -> bool,
     ) {
-        let started = tokio::time::Instant::now();
-        while !condition() {
-            assert!(started.elapsed() < limit, "never: {what}");
-            // Close looks at first, a thousandth of what has passed later.
-            tokio::time::sleep((started.elapsed() / 1_000).max(Duration::from_millis(10))).await;
-        }
+        until_within(limit, what, condition).await;
     }
 
-    /// Waits until the queue holds nothing any more.
     pub(crate) async fn until_empty(&self) {
-        self.until("the queue is empty", || {
-            self.queue.depth() == queue_core::driver::Depth::default()
-        })
-        .await;
+        until_empty(&self.queue).await;
     }
 }
 
+/// The dead letters of a queue, in no order.
+pub(crate) fn letters(dlq: &BrokerQueue) -> Vec<DeadLetter> {
+    dlq.bodies().iter().map(|body| DeadLetter::from_json(body).unwrap()).collect()
+}
+
+/// Waits, in paused time, until a condition holds.
+pub(crate) async fn until_within(limit: Duration, what: &str, condition: impl Fn() -> bool) {
+    let started = tokio::time::Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < limit, "never: {what}");
+        // Close looks at first, a thousandth of what has passed later.
+        tokio::time::sleep((started.elapsed() / 1_000).max(Duration::from_millis(10))).await;
+    }
+}
+
+/// Waits until a queue holds nothing any more.
+pub(crate) async fn until_empty(queue: &BrokerQueue) {
+    let empty = || queue.depth() == queue_core::driver::Depth::default();
+    until_within(DAY, "the queue is empty", empty).await;
+}
+
 impl Running {
+    pub(crate) fn of<W: Worker>(engine: Engine<W>) -> Self {
+        let (status, drain) = (engine.status(), CancellationToken::new());
+        let task = tokio::spawn(engine.run(drain.clone()));
+        Self { status, drain, task }
+    }
+
     pub(crate) async fn stop(self) -> DrainReport {
         self.drain.cancel();
         let report = self.task.await.unwrap();

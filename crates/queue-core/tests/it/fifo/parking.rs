@@ -10,9 +10,10 @@ use contracts::errors;
 use queue_core::park::{Decision, EntryState, MemoryParking, ParkDesk, ParkFigures, ParkLimits};
 use queue_core::{DriverError, EntryError, Failure, Reason};
 
-use super::rig::{FifoRig, ORDERS, Running};
+use super::rig::{FifoRig, ORDERS};
 use super::store::{Fault, Store};
 use crate::broker_driver::{self, Kind};
+use crate::rig::Running;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -11,16 +11,14 @@ use contracts::{DecodeError, Envelope, Header, Message, QueueSpec, Schedule};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use queue_core::{
-    AttemptStore, Clock, DeadLetter, Delivery, DrainReport, Driver, Engine, EngineConfig,
-    EngineStatus, Failure, MemoryAttempts, ParkStore, Ports, Probe, Worker,
+    AttemptStore, Clock, DeadLetter, Delivery, Driver, Engine, EngineConfig, Failure,
+    MemoryAttempts, ParkStore, Ports, Probe, Worker,
 };
 use serde_json::value::RawValue;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::store::Store;
 use crate::broker_driver::{BrokerQueue, World};
-use crate::rig::{DAY, Job, QUEUE, Sink, header};
+use crate::rig::{DAY, Job, QUEUE, Running, Sink, header, letters, until_empty, until_within};
 
 pub(crate) static ORDERS: QueueSpec = QueueSpec {
     key: "orders",
@@ -171,12 +169,6 @@ pub(crate) struct FifoRig {
     pub(crate) book: Arc<Book>,
 }
 
-pub(crate) struct Running {
-    pub(crate) status: Arc<EngineStatus>,
-    pub(crate) drain: CancellationToken,
-    task: JoinHandle<DrainReport>,
-}
-
 impl FifoRig {
     pub(crate) fn new() -> Self {
         Self::seeded(1)
@@ -242,47 +234,20 @@ impl FifoRig {
             clock: Arc::clone(&self.world) as Arc<dyn Clock>,
         };
         let parking = Arc::clone(&self.parking) as Arc<dyn ParkStore>;
-        let engine =
-            Engine::new(Arc::new(OrderWorker { handle, probes, parking }), ports, self.config)
-                .unwrap();
-        let status = engine.status();
-        let drain = CancellationToken::new();
-        let task = tokio::spawn(engine.run(drain.clone()));
-        Running { status, drain, task }
+        let worker = Arc::new(OrderWorker { handle, probes, parking });
+        Running::of(Engine::new(worker, ports, self.config).unwrap())
     }
 
     /// The dead letters, in no order.
     pub(crate) fn letters(&self) -> Vec<DeadLetter> {
-        self.dlq.bodies().iter().map(|body| DeadLetter::from_json(body).unwrap()).collect()
+        letters(&self.dlq)
     }
 
     pub(crate) async fn until(&self, what: &str, condition: impl Fn() -> bool) {
-        let started = tokio::time::Instant::now();
-        while !condition() {
-            assert!(started.elapsed() < DAY, "never: {what}");
-            tokio::time::sleep((started.elapsed() / 1_000).max(Duration::from_millis(10))).await;
-        }
+        until_within(DAY, what, condition).await;
     }
 
     pub(crate) async fn until_empty(&self) {
-        self.until("the queue is empty", || {
-            self.queue.depth() == queue_core::driver::Depth::default()
-        })
-        .await;
-    }
-}
-
-impl Running {
-    pub(crate) async fn stop(self) -> DrainReport {
-        self.drain.cancel();
-        let report = self.task.await.unwrap();
-        assert_eq!(report.fault, None);
-        report
-    }
-
-    /// Stops as a crash would.
-    pub(crate) async fn crash(self) {
-        self.task.abort();
-        let _aborted = self.task.await;
+        until_empty(&self.queue).await;
     }
 }
