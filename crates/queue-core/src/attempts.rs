@@ -2,6 +2,7 @@
 //! are not failures: SQS counts every release, drain and recall as a receive.
 
 pub(crate) mod recorder;
+mod unrecorded;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;

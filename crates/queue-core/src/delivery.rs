@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use contracts::catalogue::QueueKind;
-use contracts::{Message, Schedule, errors};
+use contracts::{Header, Message, Schedule, errors};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,7 @@ pub(crate) struct Core<W: Worker> {
     pub(crate) permits: Arc<Permits>,
     pub(crate) settler: Arc<Settler>,
     pub(crate) breakers: Arc<Breakers>,
-    pub(crate) recorder: Recorder,
+    pub(crate) recorder: Arc<Recorder>,
     pub(crate) unpacker: Unpacker,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) jitter: Arc<Jitter>,
@@ -121,27 +121,25 @@ impl<W: Worker> Core<W> {
                 // Without its past a message cannot be judged.
                 self.breakers.failed(&error.to_string());
                 let runs = FuturesUnordered::new();
-                for (taken, _) in again {
+                for (taken, decoded) in again {
                     events::RecordFailed { message: &taken.received.message_id, error: &error }
                         .emit(&self.meters);
-                    runs.push(self.postpone(taken));
+                    runs.push(self.postpone(taken, header(decoded)));
                 }
                 runs.for_each(|()| std::future::ready(())).await;
             }
         }
     }
 
-    async fn postpone(&self, taken: Taken) {
-        let case = Case::of(&taken, None, History::default(), Schedule::STANDARD);
+    async fn postpone(&self, taken: Taken, header: Option<Header>) {
+        let mut case = Case::of(&taken, header, History::default(), Schedule::STANDARD);
+        self.note(&mut case, errors::RELEASED, "its past could not be asked for").await;
         let fate = self.apply(&case, Event::SinkDown, "attempt store").await;
         self.end(taken, fate).await;
     }
 
     async fn release_unstarted(&self, taken: Taken) {
-        let header = match decode::decode::<W::Message>(&taken.received) {
-            Ok(known) => Some(known.header),
-            Err(unknown) => unknown.header.map(|header| *header),
-        };
+        let header = header(decode::decode::<W::Message>(&taken.received));
         let mut case = Case::of(&taken, header, History::default(), Schedule::STANDARD);
         self.note(&mut case, errors::RELEASED, "received while draining").await;
         let fate = self.apply(&case, Event::Drained, "").await;
@@ -270,7 +268,11 @@ impl<W: Worker> Core<W> {
                 let text = "no progress in time, or the lease reached its ceiling";
                 (Error::handling(errors::HANDLER_TIMEOUT, text), Duration::ZERO)
             }
-            Answer::Cancelled(Cause::Lost) => return self.apply(case, Event::LeaseLost, "").await,
+            Answer::Cancelled(Cause::Lost) => {
+                // The process lives: whatever took so long, it was no crash.
+                self.note(case, errors::RELEASED, "its lease was lost meanwhile").await;
+                return self.apply(case, Event::LeaseLost, "").await;
+            }
             Answer::Cancelled(Cause::Drain) => {
                 self.note(case, errors::RELEASED, "the drain budget ended").await;
                 return self.apply(case, Event::Drained, "").await;
@@ -289,6 +291,14 @@ impl<W: Worker> Core<W> {
         }
         let event = Event::Failed { class: error.class, at_least };
         self.apply(case, event, &error.message).await
+    }
+}
+
+/// The header, also where the rest could not be read.
+fn header<M>(reading: Reading<M>) -> Option<Header> {
+    match reading {
+        Ok(decoded) => Some(decoded.header),
+        Err(undecodable) => undecodable.header.map(|header| *header),
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::attempts::recorder::Recorder;
 use crate::config::SETTLE_RESERVE;
 use crate::engine::DrainReport;
 use crate::events::{self, Meters};
@@ -24,6 +25,7 @@ pub(crate) struct Drain {
     pub(crate) leases: Arc<Leases>,
     pub(crate) settler: Arc<Settler>,
     pub(crate) dead_letters: Sender,
+    pub(crate) recorder: Arc<Recorder>,
     pub(crate) status: Arc<EngineStatus>,
     pub(crate) meters: Arc<Meters>,
 }
@@ -50,7 +52,9 @@ impl Drain {
             let _late = tokio::time::timeout_at(deadline, &mut finish).await;
         }
         let flush = async { tokio::join!(self.settler.close(), self.dead_letters.close()) };
-        let flushed = tokio::time::timeout_at(deadline, flush).await.is_ok();
+        // What the attempt store could not take would be gone with the process: one more try.
+        let kept = tokio::time::timeout_at(deadline, self.recorder.write_kept());
+        let (flushed, _kept) = tokio::join!(tokio::time::timeout_at(deadline, flush), kept);
         let unconfirmed = read(&self.status.unconfirmed).saturating_sub(unconfirmed);
         let unsettled = self.status.in_flight.load(Ordering::Relaxed) + unconfirmed;
         let released = read(&self.status.released).saturating_sub(released);
@@ -62,7 +66,7 @@ impl Drain {
             cancelled,
             unsettled,
             took: started.elapsed(),
-            within_budget: flushed && unsettled == 0 && cancelled == 0,
+            within_budget: flushed.is_ok() && unsettled == 0 && cancelled == 0,
             fault: None,
         };
         events::DrainEnded { report: &report }.emit(&self.meters);

@@ -117,6 +117,7 @@ impl<W: Worker> Engine<W> {
         background.spawn(parts.keeper.run());
         background.spawn(parts.watch.run());
         background.spawn(parts.attributes.run());
+        background.spawn(parts.recorder.run());
         if let Some(releaser) = parts.releaser {
             background.spawn(releaser.run());
         }
@@ -160,6 +161,7 @@ impl<W: Worker> Engine<W> {
                 retention_secs: Arc::clone(&shared.retention_secs),
                 meters: Arc::clone(&shared.meters),
             },
+            recorder: Arc::clone(&shared.recorder),
             releaser,
             fetcher: Arc::new(shared.fetcher(core, ports.queue, &config)),
             drain_run: Drain {
@@ -168,6 +170,7 @@ impl<W: Worker> Engine<W> {
                 leases: shared.leases,
                 settler: shared.settler,
                 dead_letters: shared.dead_letters,
+                recorder: shared.recorder,
                 status: shared.status,
                 meters: shared.meters,
             },
@@ -211,6 +214,7 @@ struct Shared {
     breakers: Arc<Breakers>,
     settler: Arc<Settler>,
     dead_letters: Sender,
+    recorder: Arc<Recorder>,
     retention_secs: Arc<AtomicU64>,
     gate: Arc<Gate>,
     jitter: Arc<Jitter>,
@@ -243,6 +247,7 @@ impl Shared {
         let permits =
             Permits::new(config.concurrency, config.bytes_in_hand_max, Arc::clone(&status));
         let settler = Settler::new(&ports.queue, config, Arc::clone(&jitter), Arc::clone(&meters));
+        let recorder = Recorder::new(queue, Arc::clone(&ports.attempts), Arc::clone(&meters));
         Self {
             leases: Arc::new(Leases::new(config.lease)),
             permits: Arc::new(permits),
@@ -250,6 +255,7 @@ impl Shared {
             probes,
             settler: Arc::new(settler),
             dead_letters: DeadLetters::sender(Arc::clone(&ports.dead_letters)).packing(packer),
+            recorder: Arc::new(recorder),
             retention_secs: Arc::new(AtomicU64::new(config.retention.as_secs())),
             gate,
             jitter,
@@ -283,8 +289,6 @@ impl Shared {
     }
 
     fn core<W: Worker>(&self, worker: Arc<W>, ports: &Ports) -> Core<W> {
-        let queue = <W::Message as Message>::QUEUE.name;
-        let attempts = Arc::clone(&ports.attempts);
         let unpacker = Unpacker::new(worker.claims());
         Core {
             worker,
@@ -294,7 +298,7 @@ impl Shared {
             settler: Arc::clone(&self.settler),
             breakers: Arc::clone(&self.breakers),
             unpacker,
-            recorder: Recorder::new(queue, attempts, Arc::clone(&self.meters)),
+            recorder: Arc::clone(&self.recorder),
             dead_letters: self.dead_letters::<W>(ports),
             parking: self.parking.clone(),
             jitter: Arc::clone(&self.jitter),
@@ -347,6 +351,7 @@ struct Parts {
     keeper: Keeper,
     watch: Watch,
     attributes: Attributes,
+    recorder: Arc<Recorder>,
     releaser: Option<Releaser>,
     fetcher: Arc<Fetcher>,
     drain_run: Drain,

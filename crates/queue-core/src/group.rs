@@ -170,7 +170,9 @@ impl<W: Worker> Core<W> {
         let Some(first) = chain.pop_front() else { return };
         let message = &first.taken.received.message_id;
         events::RecordFailed { message, error }.emit(&self.meters);
-        let fate = self.apply(&first.case(), Event::SinkDown, "attempt store").await;
+        let mut case = first.case();
+        self.note(&mut case, errors::RELEASED, "its past could not be asked for").await;
+        let fate = self.apply(&case, Event::SinkDown, "attempt store").await;
         self.break_off(first.taken, fate, chain).await;
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::rig::{Rig, Running, Seen};
+use crate::rig::{Rig, Running, Seen, envelope};
 
 /// Receives without an outcome, as a process that dies leaves them.
 fn crashed(rig: &Rig, times: usize) {
@@ -81,5 +81,22 @@ async fn one_that_is_drained_while_alone_is_not() {
     rig.until_empty().await;
     assert_eq!(rig.dlq.depth().visible, 0);
     assert_eq!(running.status.snapshot().totals.settled, 1);
+    running.stop().await;
+}
+
+/// A process that lives on is no crash: whatever took the lease, the message is not rejected for it.
+#[tokio::test(start_paused = true)]
+async fn one_that_loses_its_lease_while_alone_is_not() {
+    let rig = Rig::new();
+    rig.fill(0..1);
+    crashed(&rig, 7);
+    let (running, seen) = rig.start_noting(|_| std::future::pending());
+    rig.until("runs alone", || seen.count() == 1).await;
+    rig.queue.lose(&envelope(0));
+    rig.until("lost", || running.status.snapshot().totals.leases_lost == 1).await;
+    running.crash().await;
+    let running = rig.start(|_| async { Ok(()) });
+    rig.until_empty().await;
+    assert_eq!(rig.dlq.depth().visible, 0);
     running.stop().await;
 }

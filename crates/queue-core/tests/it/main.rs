@@ -4,6 +4,7 @@
 mod broker_driver;
 mod rig;
 
+mod attempts;
 mod breaker;
 mod claims;
 mod coalescing;

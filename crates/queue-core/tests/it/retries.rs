@@ -1,14 +1,12 @@
 //! Duty 4: the decision table in action. Failures are recorded and count; receives, infrastructure
 //! errors, snoozes and restarts do not.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use contracts::errors;
-use queue_core::attempts::{AttemptStoreError, History};
-use queue_core::{AttemptStore, Error, Failure, MemoryAttempts, RecordedFailure};
+use queue_core::attempts::History;
+use queue_core::{Error, Failure};
 
 use crate::broker_driver::Kind;
 use crate::rig::{Rig, Seen, handling, header, infrastructure};
@@ -188,67 +186,5 @@ async fn failures_survive_a_crash_and_success_forgets_them() {
     let ids = [0, 1].map(|id| header(id).id.to_string());
     let histories = rig.attempts.load(crate::rig::QUEUE.name, &ids).await.unwrap();
     assert!(histories.iter().all(|history| *history == History::default()), "{histories:?}");
-    running.stop().await;
-}
-
-/// A store that can be switched off.
-#[derive(Default)]
-struct Flaky {
-    inner: MemoryAttempts,
-    down: AtomicBool,
-}
-
-impl Flaky {
-    fn check(&self) -> Result<(), AttemptStoreError> {
-        if self.down.load(Ordering::Relaxed) {
-            Err(AttemptStoreError("down".into()))
-        } else {
-            Ok(())
-        }
-    }
-}
-
-#[async_trait]
-impl AttemptStore for Flaky {
-    async fn record(
-        &self,
-        queue: &str,
-        message: &str,
-        failure: RecordedFailure,
-    ) -> Result<History, AttemptStoreError> {
-        self.check()?;
-        self.inner.record(queue, message, failure).await
-    }
-
-    async fn load(&self, queue: &str, ids: &[String]) -> Result<Vec<History>, AttemptStoreError> {
-        self.check()?;
-        self.inner.load(queue, ids).await
-    }
-
-    async fn forget(&self, queue: &str, messages: &[String]) -> Result<(), AttemptStoreError> {
-        self.check()?;
-        self.inner.forget(queue, messages).await
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_attempt_store_that_is_down_loses_no_message_and_no_failure() {
-    let mut rig = Rig::new();
-    let store = Arc::new(Flaky::default());
-    rig.attempts = Arc::clone(&store) as Arc<dyn AttemptStore>;
-    rig.fill(0..5);
-    store.down.store(true, Ordering::Relaxed);
-    let (running, seen) = rig.start_noting(|_| async { Err(handling("broken")) });
-    tokio::time::sleep(Duration::from_secs(1_800)).await;
-    assert_eq!(rig.dlq.depth().visible, 0, "nothing is judged without its past");
-    assert_eq!(seen.count(), 5, "nor handled again");
-    store.down.store(false, Ordering::Relaxed);
-    rig.until("dead-lettered", || rig.dlq.depth().visible == 5).await;
-    rig.until_empty().await;
-    for letter in rig.letters() {
-        let counted = letter.attempts.iter().filter(|a| a.counts).count();
-        assert_eq!((letter.failures, counted), (3, 3), "{letter:?}");
-    }
-    assert_eq!(seen.count(), 15);
     running.stop().await;
 }
