@@ -158,11 +158,13 @@ impl<W: Worker> Core<W> {
         };
         while let Some(first) = chain.pop_front() {
             if let Some((taken, fate)) = self.turn(first, &mut chain, &mut parked).await {
-                // No handler runs any more: the group may come back at once.
-                drop(turn);
-                return self.break_off(taken, fate, chain).await;
+                // The turn is over when the broker has them back: until then a duplicate of the
+                // first may arrive with what follows it, and is not handled beside it.
+                self.break_off(taken, fate, chain).await;
+                break;
             }
         }
+        drop(turn);
     }
 
     /// Without their past the messages of a chain cannot be judged.

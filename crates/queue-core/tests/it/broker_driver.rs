@@ -232,6 +232,13 @@ impl BrokerQueue {
         self.world.call(Request::ChangeMessageVisibility { queue, change }).unwrap();
     }
 
+    /// Makes a message visible now that is in somebody's hands, as a lease that ended does.
+    pub(crate) fn end_lease(&self, body: &str) {
+        let handed_out = self.handed_out.lock().unwrap();
+        let (receipt, _) = handed_out.iter().rfind(|(_, other)| other == body).unwrap();
+        self.expose(receipt);
+    }
+
     /// Every body on the queue, without changing it but for the receive count.
     pub(crate) fn bodies(&self) -> Vec<String> {
         let mut bodies = Vec::new();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use contracts::errors;
-use queue_core::{EntryError, Failure, Reason};
+use queue_core::{DriverError, EntryError, Failure, Reason};
 
 use super::rig::{FifoRig, envelope};
 use crate::broker_driver::{Fault, Kind};
@@ -253,6 +253,29 @@ async fn one_chain_of_a_group_at_a_time_also_when_the_broker_hands_it_out_twice(
     rig.put(1_002);
     rig.until_empty().await;
     assert_eq!(rig.book.done(), members(1, 3));
+    running.stop().await;
+}
+
+/// Its lease ends at the broker while it is being given back: it comes again, with what follows it.
+#[tokio::test(start_paused = true)]
+async fn what_follows_one_that_is_being_given_back_does_not_overtake_it() {
+    let rig = FifoRig::new();
+    rig.put(1_000);
+    rig.queue.script(|call| match call.kind {
+        Kind::Extend if call.at < 20 * SECOND => {
+            Fault::Refuse(DriverError::Unavailable("down".into()))
+        }
+        _ => Fault::None,
+    });
+    let running = rig.start(|delivery| {
+        let fails = delivery.attempt.failures == 0 && delivery.message.0 == 1_000;
+        async move { if fails { Err(handling("not yet")) } else { Ok(()) } }
+    });
+    rig.until("being given back", || !rig.queue.calls(Kind::Extend).is_empty()).await;
+    rig.put(1_001);
+    rig.queue.end_lease(&envelope(1_000));
+    rig.until_empty().await;
+    assert_eq!(rig.book.done_of(1), members(1, 2));
     running.stop().await;
 }
 
