@@ -118,7 +118,7 @@ impl Settler {
             };
             self.processed.remember(lease.message_id());
             let again = matches!(error, EntryError::Transient(_)) || lease.receipt() != receipt;
-            if !again || !self.wait(&mut pause, lease.ends()).await {
+            if !again || !self.wait(&mut pause, lease).await {
                 events::Unsettled { message: lease.message_id(), call: "delete", error: &error }
                     .emit(&self.meters);
                 return Settled::Unconfirmed;
@@ -174,7 +174,7 @@ impl Settler {
         let mut pause = PAUSE;
         loop {
             let again = matches!(error, EntryError::Transient(_)) || lease.receipt() != receipt;
-            if !again || !self.wait(&mut pause, lease.ends()).await {
+            if !again || !self.wait(&mut pause, lease).await {
                 events::Unsettled { message: lease.message_id(), call: "give back", error: &error }
                     .emit(&self.meters);
                 return Settled::Unconfirmed;
@@ -190,15 +190,14 @@ impl Settler {
         }
     }
 
-    /// Waits before another try; `false` when the lease ends first.
-    async fn wait(&self, pause: &mut Duration, ends: Instant) -> bool {
+    /// Waits before another try; `false` when the lease has ended: until then the message is hidden
+    /// because of us, so it stays in hand.
+    async fn wait(&self, pause: &mut Duration, lease: &Lease) -> bool {
         let until = Instant::now() + *pause / 2 + self.jitter.full(*pause / 2);
         *pause = (*pause * 2).min(PAUSE_MAX);
-        if until >= ends {
-            return false;
-        }
-        tokio::time::sleep_until(until).await;
-        true
+        tokio::time::sleep_until(until.min(lease.ends())).await;
+        // It may have come again at that very moment, with a new lease.
+        !lease.ended()
     }
 
     /// Refuses further settles and flushes those that wait.
