@@ -150,9 +150,7 @@ async fn known(
         return Ok(Admission::InLine);
     }
     Ok(match entry.state {
-        EntryState::Rejected | EntryState::Gone if !entry.lettered => {
-            Admission::Unlettered(group.reason.clone())
-        }
+        EntryState::Rejected if !entry.lettered => Admission::Unlettered(group.reason.clone()),
         EntryState::Sending | EntryState::Sent => {
             if group.releasing
                 && rows::first(connection, queue, &group.name).await? == Some(entry.id)

@@ -34,6 +34,8 @@ pub(crate) struct Taken {
     /// to be handled all the same.
     #[expect(dead_code, reason = "a handle: it gives the capacity back when it is dropped")]
     pub(crate) share: Option<Share>,
+    /// A message of its group came with it that is in hand already, and stands before it.
+    pub(crate) behind_held: bool,
 }
 
 /// What one poll brought.
@@ -129,11 +131,14 @@ impl Fetcher {
         }
         self.meters.received(messages.len());
         let held = self.leases.take(&messages, received_at);
+        let again = messages.iter().zip(&held).filter(|(_, held)| held.is_none());
+        let groups: Vec<String> = again.filter_map(|(again, _)| again.group.clone()).collect();
         let mut batch = Vec::with_capacity(messages.len());
         for (received, held) in messages.into_iter().zip(held) {
             if let Some(held) = held {
                 let share = room.split(received.size());
-                batch.push(Taken { received, held, share });
+                let behind_held = received.group.as_ref().is_some_and(|its| groups.contains(its));
+                batch.push(Taken { received, held, share, behind_held });
             }
         }
         self.meters.taken(batch.len());

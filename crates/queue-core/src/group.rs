@@ -33,7 +33,8 @@ use crate::park::{Admission, MARKER_ATTRIBUTE, ParkReason, ParkStoreError};
 use crate::settle::Settled;
 use crate::worker::Worker;
 
-/// A chain that meets another one of its group in this process is given back for this long.
+/// A chain that meets another one of its group in this process, or comes with a message of it that is
+/// in hand already, is given back for this long.
 const APART: Duration = Duration::from_secs(1);
 /// Why messages go back unstarted, for those whose releases are recorded.
 const BEHIND: &str = "behind another message of its group";
@@ -145,6 +146,10 @@ impl<W: Worker> Core<W> {
         mut chain: Chain<W::Message>,
         parked: Result<bool, ParkStoreError>,
     ) {
+        if chain.iter().any(|link| link.taken.behind_held) {
+            // The one in hand is being worked on or given back; its new lease holds the group.
+            return self.hold(chain, APART, Outcome::Held).await;
+        }
         if let Some(error) = chain.iter().find_map(|link| link.history.clone().err()) {
             return self.postpone_chain(chain, &error).await;
         }
@@ -158,13 +163,11 @@ impl<W: Worker> Core<W> {
         };
         while let Some(first) = chain.pop_front() {
             if let Some((taken, fate)) = self.turn(first, &mut chain, &mut parked).await {
-                // The turn is over when the broker has them back: until then a duplicate of the
-                // first may arrive with what follows it, and is not handled beside it.
-                self.break_off(taken, fate, chain).await;
-                break;
+                // No handler runs any more: the group may come back at once.
+                drop(turn);
+                return self.break_off(taken, fate, chain).await;
             }
         }
-        drop(turn);
     }
 
     /// Without their past the messages of a chain cannot be judged.

@@ -40,12 +40,14 @@
 //! before it empties, or runs after it.
 //!
 //! **Rejected again.** The entry is marked rejected and the group parked, in one transaction; the rest
-//! waits where it was. **Skipped.** The entry is marked; a releaser sends its letter and then marks it
-//! gone. Entries that are gone stay until the group opens, so that a copy still in the queue, left by
+//! waits where it was. A release leaves what was rejected in the dead-letter queue: its entry is gone
+//! as soon as its letter was noted, and the group does not open before. **Skipped.** The entry is
+//! marked; a releaser sends its letter, where there is none yet, and then marks it gone. Entries that are gone stay until the group opens, so that a copy still in the queue, left by
 //! an unconfirmed delete, is known and not run.
 //!
 //! What can still go wrong: a purge of the queue takes a `sent` message away, and its entry stays. To
-//! decide again sends it anew.
+//! decide again sends it anew. One taken away between its rejection and its letter stays rejected; to
+//! skip it sends the letter.
 
 pub(crate) mod admit;
 mod desk;

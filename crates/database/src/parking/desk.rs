@@ -92,16 +92,19 @@ impl PostgresParking {
         .execute(&mut *transaction)
         .await?;
         rows::send_back(&mut transaction, queue, group).await?;
-        sqlx::query(
-            "UPDATE parked_messages SET standing = $3
-              WHERE queue = $1 AND grp = $2 AND standing = 'rejected'",
-        )
+        sqlx::query(match decision {
+            // One without a letter is left when it has it.
+            Decision::Release => {
+                "UPDATE parked_messages SET standing = 'gone'
+                      WHERE queue = $1 AND grp = $2 AND standing = 'rejected' AND lettered"
+            }
+            Decision::Replay => {
+                "UPDATE parked_messages SET standing = 'waiting'
+                      WHERE queue = $1 AND grp = $2 AND standing = 'rejected'"
+            }
+        })
         .bind(queue)
         .bind(group)
-        .bind(match decision {
-            Decision::Release => "gone",
-            Decision::Replay => "waiting",
-        })
         .execute(&mut *transaction)
         .await?;
         rows::open_if_done(&mut transaction, queue, group).await?;
@@ -123,7 +126,8 @@ impl PostgresParking {
         }
         let skipped = sqlx::query(
             "UPDATE parked_messages SET skip_reason = $2,
-                    standing = CASE standing WHEN 'waiting' THEN 'skip' ELSE 'gone' END
+                    standing = CASE WHEN standing = 'rejected' AND lettered THEN 'gone'
+                                    ELSE 'skip' END
               WHERE id = $1 AND standing IN ('waiting', 'rejected')",
         )
         .bind(id)

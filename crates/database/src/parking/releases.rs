@@ -108,17 +108,19 @@ pub(super) async fn lettered(
     marker: Option<Marker>,
 ) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    if rows::lock(&mut transaction, queue, &message.group).await?.is_none() {
+    let Some(locked) = rows::lock(&mut transaction, queue, &message.group).await? else {
         return Ok(());
-    }
+    };
     end_claim(&mut transaction, queue, &message.group).await?;
     if let Some(entry) = rows::find(&mut transaction, queue, message, marker).await? {
         sqlx::query(
             "UPDATE parked_messages SET lettered = true,
-                    standing = CASE standing WHEN 'skip' THEN 'gone' ELSE standing END
+                    standing = CASE WHEN standing = 'skip' OR standing = 'rejected' AND $2
+                                    THEN 'gone' ELSE standing END
               WHERE id = $1",
         )
         .bind(entry.id)
+        .bind(locked.releasing)
         .execute(&mut *transaction)
         .await?;
     }

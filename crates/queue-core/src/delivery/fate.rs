@@ -202,8 +202,10 @@ impl<W: Worker> Core<W> {
             let delay = self.delay_after_rejection(case, &self.standing(case));
             return Fate::Back { outcome: Outcome::Retried, delay };
         }
-        if let Some(parking) = &self.parking {
-            parking.lettered::<W::Message>(case.received, case.header.as_ref()).await;
+        if let Some(parking) = &self.parking
+            && parking.lettered::<W::Message>(case.received, case.header.as_ref()).await.is_err()
+        {
+            return self.store_is_down(case);
         }
         self.settle(case, Outcome::DeadLettered).await
     }

@@ -117,10 +117,14 @@ impl Parking {
 
     /// Notes that the dead letter of a rejected message was sent. Where that fails the letter may be
     /// sent twice, and is one within the broker's window.
-    pub(crate) async fn lettered<M: Message>(&self, received: &Received, header: Option<&Header>) {
+    pub(crate) async fn lettered<M: Message>(
+        &self,
+        received: &Received,
+        header: Option<&Header>,
+    ) -> Result<(), ParkStoreError> {
         let message = parked::<M>(received, header);
         let call = self.store.lettered(self.queue, &message, marker(received));
-        let _noted = self.noted(within_limit(call).await);
+        self.noted(within_limit(call).await)
     }
 
     /// Takes a released message that was handled out of its line.

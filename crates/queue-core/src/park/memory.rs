@@ -129,7 +129,7 @@ fn known(line: &mut Line, marker: Option<Marker>, message: &ParkedMessage) -> Op
         return Some(Admission::InLine);
     }
     Some(match entry.state {
-        EntryState::Rejected | EntryState::Gone if !entry.lettered => Admission::Unlettered(reason),
+        EntryState::Rejected if !entry.lettered => Admission::Unlettered(reason),
         EntryState::Sending | EntryState::Sent if releasing && first == Some(entry.marker.id) => {
             let ParkedMessage { body, attributes, .. } = entry.message.clone();
             Admission::Turn { body, attributes }
@@ -221,9 +221,11 @@ impl ParkStore for MemoryParking {
         let mut lines = self.locked();
         if let Some(line) = lines.of.get_mut(&key(queue, &message.group)) {
             line.claimed_until = None;
+            let releasing = line.releasing;
             if let Some(entry) = line.find(message, marker) {
                 entry.lettered = true;
-                if entry.state == EntryState::Skip {
+                let left = entry.state == EntryState::Rejected && releasing;
+                if entry.state == EntryState::Skip || left {
                     entry.state = EntryState::Gone;
                 }
             }
@@ -354,11 +356,13 @@ impl ParkDesk for MemoryParking {
         line.releasing = true;
         line.send_back();
         for entry in &mut line.entries {
-            if entry.state == EntryState::Rejected {
-                entry.state = match decision {
-                    Decision::Release => EntryState::Gone,
-                    Decision::Replay => EntryState::Waiting,
-                };
+            match (entry.state, decision) {
+                (EntryState::Rejected, Decision::Replay) => entry.state = EntryState::Waiting,
+                // One without a letter is left when it has it.
+                (EntryState::Rejected, Decision::Release) if entry.lettered => {
+                    entry.state = EntryState::Gone;
+                }
+                _ => {}
             }
         }
         lines.open_if_done(queue, group);
@@ -372,9 +376,8 @@ impl ParkDesk for MemoryParking {
         let entry = entries.find(|entry| entry.marker.id == id);
         let Some(entry) = entry else { return Ok(false) };
         match entry.state {
-            EntryState::Waiting => entry.state = EntryState::Skip,
-            // Its letter is in the dead-letter queue.
-            EntryState::Rejected => entry.state = EntryState::Gone,
+            EntryState::Rejected if entry.lettered => entry.state = EntryState::Gone,
+            EntryState::Waiting | EntryState::Rejected => entry.state = EntryState::Skip,
             _ => return Ok(false),
         }
         entry.skipped = Some(reason.to_owned());
