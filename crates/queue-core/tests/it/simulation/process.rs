@@ -192,6 +192,9 @@ impl Running {
     }
 }
 
+/// A lease that cannot be extended counts as lost so long before its end.
+const LOST_BEFORE: Duration = Duration::from_secs(1);
+
 fn drained_cleanly(world: &World, process: &Process, report: &DrainReport) {
     let id = process.id;
     if report.fault.is_some() {
@@ -210,7 +213,8 @@ fn drained_cleanly(world: &World, process: &Process, report: &DrainReport) {
         .iter()
         .filter(|(job, hand)| {
             let job = &books.jobs[usize::try_from(**job).unwrap()];
-            let hidden = hand.live_until > Instant::now() && job.receipt == hand.receipt;
+            let hidden = hand.live_until > Instant::now() + LOST_BEFORE;
+            let hidden = hidden && job.receipt == hand.receipt;
             hidden && !hand.over && !hand.unsure && !job.deleted && job.letters.is_empty()
         })
         .map(|(job, _)| *job)
