@@ -11,8 +11,8 @@ use queue_core::park::{Decision, EntryState, MemoryParking, ParkDesk, ParkFigure
 use queue_core::{DriverError, EntryError, Failure, Reason};
 
 use super::rig::{FifoRig, ORDERS};
-use super::store::{Fault, Store};
-use crate::broker_driver::{self, Kind};
+use super::store::{self, Store};
+use crate::broker_driver::{Fault, Kind};
 use crate::rig::Running;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -111,6 +111,28 @@ async fn a_release_goes_on_behind_what_was_rejected_and_new_messages_overtake_no
     rig.until_empty().await;
     assert_eq!(rig.book.done().last(), Some(&1_007), "the group is open");
     assert_eq!(rig.letters().len(), 1);
+    running.stop().await;
+}
+
+/// Between the rejection and its letter an operator decides: the letter is sent all the same.
+#[tokio::test(start_paused = true)]
+async fn a_release_leaves_no_rejected_message_without_its_letter() {
+    let rig = FifoRig::new();
+    rig.put(1_000);
+    let running = start(&rig, &Bad::of(&[1_000]));
+    rig.until_empty().await;
+    rig.dlq.script(|call| match call.at {
+        at if at < 300 * SECOND => Fault::Refuse(DriverError::Unavailable("down".into())),
+        _ => Fault::None,
+    });
+    rig.decide("g1", Decision::Replay).await;
+    rig.until("rejected again", || rig.book.starts().len() == 2).await;
+    tokio::time::sleep(20 * SECOND).await;
+    rig.decide("g1", Decision::Release).await;
+    assert_eq!((rig.letters().len(), rig.line("g1").await.len()), (1, 1), "not before its letter");
+    rig.until_open().await;
+    assert_eq!(rig.letters().len(), 2, "one for each time");
+    assert_eq!(rig.book.starts().len(), 2, "and no more handling");
     running.stop().await;
 }
 
@@ -257,14 +279,14 @@ async fn what_is_released_is_what_was_sent_also_where_the_marker_does_not_fit() 
 #[tokio::test(start_paused = true)]
 async fn a_fault_at_any_step_reorders_loses_and_doubles_nothing() {
     let calls = ["parked", "admit", "park", "lettered", "handled", "due", "sent"];
-    let ways = [Fault::Refuse, Fault::LoseAnswer];
+    let ways = [store::Fault::Refuse, store::Fault::LoseAnswer];
     for (call, way) in calls.iter().flat_map(|call| ways.map(|way| (*call, way))) {
         for nth in 0..4 {
             let rig = FifoRig::new();
             let mut seen = 0;
             rig.parking.script(move |name| {
                 seen += usize::from(name == call);
-                if name == call && seen == nth + 1 { way } else { Fault::None }
+                if name == call && seen == nth + 1 { way } else { store::Fault::None }
             });
             story(&rig, &format!("store {call} {way:?} {nth}")).await;
         }
@@ -279,9 +301,9 @@ async fn a_fault_at_any_step_reorders_loses_and_doubles_nothing() {
                         seen += usize::from(asked.kind == kind);
                         let error = DriverError::Timeout("no answer".into());
                         match (asked.kind == kind && seen == nth + 1, lost) {
-                            (false, _) => broker_driver::Fault::None,
-                            (true, false) => broker_driver::Fault::Refuse(error),
-                            (true, true) => broker_driver::Fault::LoseAnswer(error),
+                            (false, _) => Fault::None,
+                            (true, false) => Fault::Refuse(error),
+                            (true, true) => Fault::LoseAnswer(error),
                         }
                     });
                 }
@@ -300,9 +322,9 @@ async fn an_unconfirmed_delete_anywhere_reorders_and_doubles_nothing() {
         rig.queue.script(move |asked| {
             seen += usize::from(asked.kind == Kind::Settle);
             if asked.kind == Kind::Settle && seen == nth + 1 {
-                broker_driver::Fault::Entry(0, EntryError::Refused("no".into()))
+                Fault::Entry(0, EntryError::Refused("no".into()))
             } else {
-                broker_driver::Fault::None
+                Fault::None
             }
         });
         story(&rig, &format!("delete {nth}")).await;
@@ -356,8 +378,8 @@ async fn workers_that_die_at_any_moment_reorder_and_lose_nothing() {
         };
         for (queue, delay) in [(&rig.queue, 11), (&rig.dlq, 23)] {
             queue.script(move |asked| match asked.kind {
-                Kind::Receive => broker_driver::Fault::None,
-                _ => broker_driver::Fault::Slow(Duration::from_millis(delay)),
+                Kind::Receive => Fault::None,
+                _ => Fault::Slow(Duration::from_millis(delay)),
             });
         }
         let victim = slow(&rig);
