@@ -3,6 +3,7 @@
 mod completions;
 mod dlq;
 mod doctor;
+mod effects;
 mod healthcheck;
 mod import;
 mod keys;
@@ -40,6 +41,9 @@ pub(crate) enum Command {
     /// Parked FIFO groups: list, show, release, replay, skip
     #[command(subcommand, after_help = parked::EXAMPLES)]
     Parked(parked::Parked),
+    /// Effects nobody knows the end of: list, show, settle
+    #[command(subcommand, after_help = effects::EXAMPLES)]
+    Effects(effects::Effects),
     /// API keys: create, list, revoke
     #[command(subcommand, after_help = keys::EXAMPLES)]
     Keys(keys::Keys),
@@ -73,6 +77,7 @@ pub(crate) async fn run(
         Command::Tail(command) => command.run(settings, output).await,
         Command::Dlq(command) => command.run(settings, output).await,
         Command::Parked(command) => command.run(settings, output).await,
+        Command::Effects(command) => command.run(settings, output).await,
         Command::Migrate(command) => command.run(settings, output).await,
         Command::Healthcheck(command) => command.run(output).await,
         Command::Completions(command) => {

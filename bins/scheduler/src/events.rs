@@ -98,14 +98,15 @@ pub(crate) struct Aged {
 
 impl Aged {
     pub(crate) fn emit(&self) {
-        let ageing::Aged { ingest_keys, tombstones, attempts, live_tickets, effects } = self.aged;
-        debug!(ingest_keys, tombstones, attempts, live_tickets, effects, "aged out");
+        let aged = self.aged;
+        debug!(?aged, "aged out");
         for (table, rows) in [
-            ("ingest_keys", ingest_keys),
-            ("tombstones", tombstones),
-            ("attempts", attempts),
-            ("live_tickets", live_tickets),
-            ("effects", effects),
+            ("ingest_keys", aged.ingest_keys),
+            ("tombstones", aged.tombstones),
+            ("attempts", aged.attempts),
+            ("live_tickets", aged.live_tickets),
+            ("effects", aged.effects),
+            ("effect_decisions", aged.effect_decisions),
         ] {
             counter!(AGED_TOTAL, "table" => table).increment(rows);
         }

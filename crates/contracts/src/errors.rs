@@ -106,7 +106,7 @@ codes! {
     LOG_MISSING = "log-missing", 404, false, "The log that a change names was never stored.",
         "Look for its INDEX message in the dead-letter queue; redrive that first, then this.";
     EFFECT_UNKNOWN = "effect-unknown", 500, false, "The effect was begun, and nobody knows whether it happened.",
-        "Ask the other side whether it happened; redrive only if it did not.";
+        "Ask the other side whether it happened, say so by `fleetctl effects settle`, then redrive: what is done is not done again.";
     CLAIM_MISSING = "claim-missing", 422, false, "The object that holds the message's body is gone.",
         "Look for it among the bucket's older versions; put it back and redrive, or send the message anew.";
     CLAIM_MISMATCH = "claim-mismatch", 422, false, "The object is not what the message says that it is.",

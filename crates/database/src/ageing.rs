@@ -29,6 +29,9 @@ pub struct Aged {
     pub live_tickets: u64,
     /// Effects, each at its own `expires_at` ([`crate::effects::EFFECTS_TERM`] after it).
     pub effects: u64,
+    /// Operators' decisions over effects, each at its own `expires_at`
+    /// ([`crate::effects::desk::DECISIONS_TERM`] after it).
+    pub effect_decisions: u64,
 }
 
 /// Deletes what has reached its term at `now`. Needs [`crate::Role::Worker`].
@@ -66,6 +69,13 @@ pub async fn run(pool: &PgPool, now: DateTime<Utc>) -> Result<Aged, sqlx::Error>
             pool,
             "DELETE FROM effects WHERE (tenant, scope, key) IN
                (SELECT tenant, scope, key FROM effects WHERE expires_at <= $1 LIMIT $2)",
+            now,
+        )
+        .await?,
+        effect_decisions: in_batches(
+            pool,
+            "DELETE FROM effect_decisions WHERE id IN
+               (SELECT id FROM effect_decisions WHERE expires_at <= $1 LIMIT $2)",
             now,
         )
         .await?,

@@ -2,6 +2,8 @@
 //! transaction, so that both commit or neither does; one elsewhere holds an entry in progress, by the
 //! server's clock, for as long as its delivery's lease.
 
+pub mod desk;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -95,8 +97,9 @@ pub struct PostgresEffects {
     pool: PgPool,
 }
 
-/// An entry as it stands: its epoch, holder and begin, how long it is busy, what it came to.
-type Standing = (i64, String, DateTime<Utc>, Option<f64>, Vec<u8>);
+/// An entry as it stands: its epoch, who began it and when, how long it is busy, whether an operator
+/// said that it did not happen, what it came to.
+type Standing = (i64, String, DateTime<Utc>, Option<f64>, bool, Vec<u8>);
 
 impl PostgresEffects {
     /// A ledger in that database.
@@ -166,16 +169,17 @@ async fn insert(
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Judges the entry that is there, under its row's lock, and takes it when its holder's time is up.
+/// Judges the entry that is there, under its row's lock, and takes it when its holder's time is up. Who
+/// began it stays in it: whoever is asked whether it happened asks that one.
 async fn take_over(
     transaction: &mut Transaction<'_, Postgres>,
     key: &EffectKey,
     holder: &str,
     lease: Duration,
 ) -> Result<Begun, sqlx::Error> {
-    let (epoch, by, since, busy_secs, outcome): Standing = sqlx::query_as(
+    let (epoch, by, since, busy_secs, not_done, outcome): Standing = sqlx::query_as(
         "SELECT epoch, holder, since,
-                extract(epoch FROM busy_until - clock_timestamp())::float8, outcome
+                extract(epoch FROM busy_until - clock_timestamp())::float8, not_done, outcome
            FROM effects WHERE tenant = $1 AND scope = $2 AND key = $3 FOR UPDATE",
     )
     .bind(key.tenant().as_str())
@@ -185,11 +189,15 @@ async fn take_over(
     .await?;
     match busy_secs {
         None => return Ok(Begun::Done(stored(outcome))),
-        Some(left) if left > 0.0 => return Ok(Begun::Busy(Duration::from_secs_f64(left))),
+        Some(left) if left > 0.0 && !not_done => {
+            return Ok(Begun::Busy(Duration::from_secs_f64(left)));
+        }
         Some(_) => {}
     }
     sqlx::query(
-        "UPDATE effects SET epoch = $4, holder = $5, since = clock_timestamp(),
+        "UPDATE effects SET epoch = $4, not_done = false,
+                holder = CASE WHEN not_done THEN $5 ELSE holder END,
+                since = CASE WHEN not_done THEN clock_timestamp() ELSE since END,
                 busy_until = clock_timestamp() + make_interval(secs => $6),
                 expires_at = now() + make_interval(secs => $7)
          WHERE tenant = $1 AND scope = $2 AND key = $3",
@@ -203,7 +211,8 @@ async fn take_over(
     .bind(EFFECTS_TERM.as_secs_f64())
     .execute(&mut **transaction)
     .await?;
-    Ok(Begun::Abandoned { entry: Entry { key: key.clone(), epoch: epoch + 1 }, since, by })
+    let entry = Entry { key: key.clone(), epoch: epoch + 1 };
+    Ok(if not_done { Begun::Fresh(entry) } else { Begun::Abandoned { entry, since, by } })
 }
 
 #[async_trait]

@@ -131,9 +131,9 @@ pub enum Begun {
     Abandoned {
         /// Our hold on it.
         entry: Entry,
-        /// When the other began.
+        /// When it was begun first.
         since: DateTime<Utc>,
-        /// Who it was.
+        /// Who did: only that one can have brought it about, where nobody runs a doubt again.
         by: String,
     },
 }

@@ -3,6 +3,8 @@
 
 mod queues;
 
+use std::time::Duration;
+
 use clap::Args;
 use database::partitions::Remaining;
 use database::{PostgresParking, Role};
@@ -27,6 +29,11 @@ pub(crate) struct Doctor {
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     letters: u32,
 }
+
+/// An effect that may be run again is, within this: what is silent for longer waits for a person.
+const SILENT_FOR: Duration = Duration::from_mins(15);
+/// Effects in doubt that are counted.
+const UNSETTLED_MAX: usize = 1_000;
 
 /// What one check found.
 #[derive(Serialize)]
@@ -93,6 +100,21 @@ async fn parked(settings: &Settings) -> Finding {
     }
 }
 
+async fn unsettled(settings: &Settings) -> Finding {
+    let what = "effects in doubt";
+    match super::effects::unsettled(settings, SILENT_FOR, UNSETTLED_MAX).await {
+        Ok(open) if open.is_empty() => Finding::good(what, "none"),
+        Ok(open) => {
+            let more = if open.len() == UNSETTLED_MAX { " or more" } else { "" };
+            let found = format!("{}{more} were begun and not ended", open.len());
+            let hint =
+                "`fleetctl effects list` names them; ask the other side, then `effects settle`";
+            Finding::bad(what, found, hint)
+        }
+        Err(failure) => Finding::bad(what, failure.message, "check DATABASE_URL"),
+    }
+}
+
 async fn postgres(settings: &Settings) -> Vec<Finding> {
     let hint = "check DATABASE_URL, the server and its log; then `fleetctl migrate`";
     let database = match settings.database(Role::Owner) {
@@ -105,6 +127,7 @@ async fn postgres(settings: &Settings) -> Vec<Finding> {
             Finding::good("PostgreSQL", "answers, the schema fits this release"),
             partitions(&database).await,
             parked(settings).await,
+            unsettled(settings).await,
         ],
     }
 }

@@ -4,6 +4,7 @@
 mod command;
 mod configuration;
 mod dead_letters;
+mod effects;
 mod fleet;
 mod health;
 mod import;

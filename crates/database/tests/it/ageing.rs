@@ -57,6 +57,18 @@ async fn effect(owner: &PgPool, expires_at: DateTime<Utc>) {
     .expect("an effect");
 }
 
+async fn decision(owner: &PgPool, expires_at: DateTime<Utc>) {
+    sqlx::query(
+        "INSERT INTO effect_decisions (tenant, scope, key, decision, reason, decided_by, holder, since,
+                                       expires_at)
+         VALUES ('acme', 's', 'k', 'done', 'r', 'u', 'w', $1, $1)",
+    )
+    .bind(expires_at)
+    .execute(owner)
+    .await
+    .expect("a decision");
+}
+
 #[tokio::test]
 async fn each_table_at_its_own_term() {
     let database = TestDatabase::new().await;
@@ -71,6 +83,8 @@ async fn each_table_at_its_own_term() {
     ticket(owner.pool(), now + moment).await;
     effect(owner.pool(), now).await;
     effect(owner.pool(), now + moment).await;
+    decision(owner.pool(), now).await;
+    decision(owner.pool(), now + moment).await;
     let store = PostgresAttempts::new(&worker);
     for (message, at) in [("old", now - ATTEMPTS_TERM), ("young", now - ATTEMPTS_TERM + moment)] {
         let failure: RecordedFailure = serde_json::from_value(serde_json::json!({
@@ -79,7 +93,14 @@ async fn each_table_at_its_own_term() {
         .expect("a failure");
         store.record("q", message, failure).await.expect("records");
     }
-    let gone = Aged { ingest_keys: 1, tombstones: 1, attempts: 1, live_tickets: 1, effects: 1 };
+    let gone = Aged {
+        ingest_keys: 1,
+        tombstones: 1,
+        attempts: 1,
+        live_tickets: 1,
+        effects: 1,
+        effect_decisions: 1,
+    };
     assert_eq!(ageing::run(worker.pool(), now).await.expect("ages"), gone);
     assert_eq!(ageing::run(worker.pool(), now).await.expect("ages"), Aged::default());
     let left = store.load("q", &["old".to_owned(), "young".to_owned()]).await.expect("loads");

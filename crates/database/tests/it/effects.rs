@@ -252,6 +252,11 @@ async fn a_holder_that_fell_silent_is_named_and_has_no_say_any_more() {
         let second = ledger.begin(&key("k"), "worker 2", LEASE).await.expect("begins");
         let Begun::Abandoned { entry: second, by, .. } = second else { panic!("{name}") };
         assert_eq!(by, "worker 1", "{name}");
+        scene.expire().await;
+        let third = ledger.begin(&key("k"), "worker 3", LEASE).await.expect("begins");
+        let Begun::Abandoned { entry: third, by, .. } = third else { panic!("{name}") };
+        assert_eq!(by, "worker 1", "{name}: the second may never have run it");
+        assert_eq!(ledger.release(&second).await, Err(EffectsError::Lost(key("k"))), "{name}");
         for late in [
             ledger.extend(&first, LEASE).await,
             ledger.complete(&first, &Outcome::default()).await,
@@ -259,9 +264,9 @@ async fn a_holder_that_fell_silent_is_named_and_has_no_say_any_more() {
         ] {
             assert_eq!(late, Err(EffectsError::Lost(key("k"))), "{name}");
         }
-        ledger.complete(&second, &outcome("by the second")).await.expect("completes");
-        let after = ledger.begin(&key("k"), "worker 3", LEASE).await;
-        assert_eq!(after, Ok(Begun::Done(outcome("by the second"))), "{name}");
+        ledger.complete(&third, &outcome("by the third")).await.expect("completes");
+        let after = ledger.begin(&key("k"), "worker 4", LEASE).await;
+        assert_eq!(after, Ok(Begun::Done(outcome("by the third"))), "{name}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod ageing;
 mod attempts;
+mod effect_desk;
 mod effects;
 mod faults;
 mod keys;

@@ -75,6 +75,7 @@ fn made_up(name: &str, kind: &str) -> &'static str {
         ("outcome", _) => "'success'",
         ("state", _) => "'reserved'",
         ("standing", _) => "'waiting'",
+        ("decision", _) => "'done'",
         ("message_id", _) => "md5(random()::text)",
         ("scopes", _) => "ARRAY['logs:read']",
         (_, "uuid") => "gen_random_uuid()",

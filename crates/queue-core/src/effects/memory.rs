@@ -188,8 +188,9 @@ impl Effects for MemoryEffects {
             }
         };
         let entry = Entry { key: key.clone(), epoch: last_epoch + 1 };
-        let held =
-            State::InProgress { epoch: entry.epoch, holder: holder.to_owned(), since: now, until };
+        // Who began it stays in it, also when it is taken over.
+        let (since, holder) = before.clone().unwrap_or_else(|| (now, holder.to_owned()));
+        let held = State::InProgress { epoch: entry.epoch, holder, since, until };
         memory.entries.insert(key.clone(), held);
         Ok(match before {
             None => Begun::Fresh(entry),

@@ -48,8 +48,10 @@ pub async fn once<M>(
         Begun::Done(outcome) => return Ok(outcome),
         Begun::Busy(left) => return Err(Failure::Snooze(left.max(HOLD_MIN))),
         Begun::Abandoned { entry, .. } if promise == Promise::Idempotent => entry,
-        Begun::Abandoned { since, by, .. } => {
-            return Err(unknown(format!("{key} was begun at {since} by {by} and not completed")));
+        Begun::Abandoned { entry, since, by } => {
+            // Nobody is at it: a person may settle it at once. Not heard, our hold ends by itself.
+            let _ = effects.extend(&entry, Duration::ZERO).await;
+            return Err(unknown(key, &format!("was begun at {since} by {by} and not completed")));
         }
     };
     let done = tokio::select! {
@@ -57,7 +59,7 @@ pub async fn once<M>(
         done = effect => done,
         error = keep(effects, &entry, lease) => return Err(match promise {
             Promise::Idempotent => ledger(&error),
-            Promise::Unknown => unknown(format!("{error}; it was under way")),
+            Promise::Unknown => unknown(key, &format!("was under way ({error})")),
         }),
     };
     match done {
@@ -114,6 +116,12 @@ fn ledger(error: &EffectsError) -> Failure {
     })
 }
 
-fn unknown(message: String) -> Failure {
+/// A doubt, with the command that ends it: until then every redelivery ends in the same doubt.
+fn unknown(key: &EffectKey, what: &str) -> Failure {
+    let quoted = key.to_string().replace('\'', r"'\''");
+    let message = format!(
+        "{key} {what}. Did it happen? `fleetctl effects settle '{quoted}' --done --reason WHY` (or \
+         --not-done), then redrive"
+    );
     Failure::Unknown(Reason { code: errors::EFFECT_UNKNOWN, message })
 }

@@ -103,7 +103,7 @@ async fn an_abandoned_effect_is_repeated_or_told_by_the_sinks_promise() {
         tokio::time::sleep(Duration::from_secs(2)).await;
         rig.fill(0..1);
         let running = rig.start({
-            let mails = Arc::clone(&mails);
+            let (effects, mails) = (Arc::clone(&effects), Arc::clone(&mails));
             move |delivery| {
                 let (effects, mails) = (Arc::clone(&effects), Arc::clone(&mails));
                 async move {
@@ -122,6 +122,13 @@ async fn an_abandoned_effect_is_repeated_or_told_by_the_sinks_promise() {
         for letter in letters {
             assert_eq!(letter.code, "effect-unknown");
             assert!(letter.message.contains("worker 7"), "{}", letter.message);
+            let command = format!("`fleetctl effects settle '{}' --done --reason WHY`", key(0));
+            assert!(letter.message.contains(&command), "{}", letter.message);
+        }
+        if promise == Promise::Unknown {
+            // Nobody holds it: who is told of it can settle it now.
+            let after = effects.begin(&key(0), "later", LEASE).await.unwrap();
+            assert!(matches!(&after, Begun::Abandoned { by, .. } if by == "worker 7"), "{after:?}");
         }
         running.stop().await;
     }

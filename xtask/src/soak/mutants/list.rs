@@ -109,7 +109,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
                 "        Begun::Abandoned { entry, .. } => entry,",
             ),
             (
-                "        Begun::Abandoned { since, by, .. } => {\n            return Err(unknown(format!(\"{key} was begun at {since} by {by} and not completed\")));\n        }\n",
+                "        Begun::Abandoned { entry, since, by } => {\n            // Nobody is at it: a person may settle it at once. Not heard, our hold ends by itself.\n            let _ = effects.extend(&entry, Duration::ZERO).await;\n            return Err(unknown(key, &format!(\"was begun at {since} by {by} and not completed\")));\n        }\n",
                 "",
             ),
         ],

@@ -18,12 +18,10 @@ use super::json_text::{compact, pretty, set};
 use super::letter::{Letter, Reading};
 use super::select::Select;
 use super::sweep::Sweep;
+use crate::author::{author, words};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::settings::{Queue, Settings};
-
-/// Characters of a name or a reason at most.
-const WORDS_MAX: usize = 200;
 
 /// Mends one dead letter.
 #[derive(Args)]
@@ -56,14 +54,6 @@ pub(crate) struct Edit {
     redrive: bool,
 }
 
-fn words(text: &str) -> Result<String, String> {
-    let count = text.trim().chars().count();
-    if (1..=WORDS_MAX).contains(&count) {
-        return Ok(text.trim().to_owned());
-    }
-    Err(format!("1 to {WORDS_MAX} characters are expected"))
-}
-
 impl Edit {
     pub(crate) async fn run(self, settings: &Settings, output: &Output) -> Result<(), Failure> {
         if self.queue.kind == QueueKind::Fifo && !self.redrive {
@@ -77,8 +67,7 @@ impl Edit {
         // An editor may be open for hours: the letter is on its queue meanwhile, and met again.
         let mended = self.mended(settings, &letter)?;
         let changed = self.checked(&letter, &mended)?;
-        let by =
-            self.by.clone().or_else(|| settings.variable("USER")).unwrap_or_else(|| "?".into());
+        let by = author(self.by.as_ref(), settings);
         let deleted = self.replace(&queue, &letter, self.outgoing(&letter, changed, by)?).await?;
         let envelope = letter.identity();
         let value = json!({ "edited": letter.received.message_id, "redriven": self.redrive,

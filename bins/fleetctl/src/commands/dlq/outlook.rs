@@ -2,6 +2,7 @@
 //! since. Everything is asked once and nothing is changed; what does not answer is left out.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use audit::record::Record;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -16,6 +17,7 @@ use super::interrupt::Interrupt;
 use super::letter::{Letter, Reading, Row};
 use super::list::look;
 use super::select::Select;
+use crate::commands::effects;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::settings::{PATIENCE, Settings};
@@ -26,6 +28,8 @@ const STATUS_BYTES_MAX: usize = 1 << 20;
 const SOON: TimeDelta = TimeDelta::hours(24);
 /// Reasons told apart at most.
 const DOUBTS_MAX: usize = 20;
+/// Effects in doubt that letters are compared with.
+const UNSETTLED_MAX: usize = 10_000;
 /// `7d` and longer; a partition is dropped when all of it is older than its class.
 const CLASS_DAYS: [(&str, i64); 5] =
     [("7d", 7), ("30d", 30), ("90d", 90), ("1y", 366), ("7y", 7 * 366)];
@@ -67,6 +71,8 @@ struct Build {
 pub(in crate::commands) struct Outlook {
     running: Vec<Running>,
     tenants: Option<HashMap<String, bool>>,
+    /// Effects in doubt, by name.
+    unsettled: Vec<String>,
     now: DateTime<Utc>,
 }
 
@@ -81,13 +87,15 @@ impl Outlook {
         for admin in admin {
             running.extend(status(admin, token).await);
         }
-        Self { running, tenants: tenants(settings).await, now: SystemClock.now() }
+        let (tenants, unsettled) = (tenants(settings).await, unsettled(settings).await);
+        Self { running, tenants, unsettled, now: SystemClock.now() }
     }
 
     /// The first reason, the most certain one first.
     pub(super) fn doubt(&self, spec: &QueueSpec, letter: &Letter) -> Option<Doubt> {
         let row = letter.row(spec);
         self.of_body(spec, letter, &row)
+            .or_else(|| self.of_effect(&row))
             .or_else(|| self.of_tenant(&row))
             .or_else(|| self.of_breaker(spec))
             .or_else(|| self.of_version(spec, &row))
@@ -156,6 +164,16 @@ impl Outlook {
                 Some(Doubt::likely(format!("the tenant {tenant} is gone"), fix))
             }
         }
+    }
+
+    /// An effect that is still in doubt is told again; its name stands in the letter.
+    fn of_effect(&self, row: &Row) -> Option<Doubt> {
+        if row.code != errors::EFFECT_UNKNOWN.code {
+            return None;
+        }
+        let effect = self.unsettled.iter().find(|effect| row.reason.contains(effect.as_str()))?;
+        let why = "nobody has said yet whether its effect happened".to_owned();
+        Some(Doubt::likely(why, format!("fleetctl effects show '{effect}'")))
     }
 
     fn of_breaker(&self, spec: &QueueSpec) -> Option<Doubt> {
@@ -290,6 +308,15 @@ async fn status(admin: &str, token: Option<&str>) -> Option<Running> {
         }
     }
     serde_json::from_slice(&text).ok()
+}
+
+/// Effects in doubt; none where the database does not say.
+async fn unsettled(settings: &Settings) -> Vec<String> {
+    if !settings.has("DATABASE_URL") && !settings.has("DATABASE_URL_FILE") {
+        return Vec::new();
+    }
+    let found = effects::unsettled(settings, Duration::ZERO, UNSETTLED_MAX);
+    tokio::time::timeout(PATIENCE, found).await.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 /// Every tenant and whether it is active; `None` when the database does not say.
