@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use contracts::{Claim, Tenant};
+use contracts::{Claim, EnvelopeId, Tenant};
 use rand::Rng;
 
-use super::{ClaimError, ClaimStore, digest};
+use super::{ClaimError, ClaimStore, digest, mark, marked};
 
 /// Bytes that it holds; more is refused as an outage.
 pub const MEMORY_OBJECTS_BYTES_MAX: usize = 256 << 20;
@@ -25,16 +25,19 @@ impl MemoryClaims {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keys of what is there, in order.
+    /// Keys of the bodies that are there, in order.
     pub fn keys(&self) -> Vec<String> {
-        let mut keys: Vec<String> = self.objects().keys().cloned().collect();
+        let objects = self.objects();
+        let bodies = objects.iter().filter(|(_, object)| marked(object).is_none());
+        let mut keys: Vec<String> = bodies.map(|(key, _)| key.clone()).collect();
         keys.sort();
         keys
     }
 
-    /// Loses an object; tells whether it was there.
+    /// Loses a body; tells whether it was there.
     pub fn lose(&self, key: &str) -> bool {
-        self.objects().remove(key).is_some()
+        let mut objects = self.objects();
+        objects.remove(key).is_some_and(|object| marked(&object).is_none())
     }
 
     /// Puts other bytes in an object's place.
@@ -72,12 +75,27 @@ impl ClaimStore for MemoryClaims {
     async fn get(&self, tenant: &Tenant, claim: &Claim) -> Result<Vec<u8>, ClaimError> {
         own(tenant, claim)?;
         let object = self.objects().get(&claim.key).cloned();
-        object.ok_or_else(|| ClaimError::Missing(claim.key.clone()))
+        let object = object.ok_or_else(|| ClaimError::Missing(claim.key.clone()))?;
+        match marked(&object) {
+            Some(message) => Err(ClaimError::Settled(message.to_owned())),
+            None => Ok(object),
+        }
     }
 
     async fn remove(&self, tenant: &Tenant, claim: &Claim) -> Result<(), ClaimError> {
         own(tenant, claim)?;
         self.objects().remove(&claim.key);
+        Ok(())
+    }
+
+    async fn settle(
+        &self,
+        tenant: &Tenant,
+        claim: &Claim,
+        message: EnvelopeId,
+    ) -> Result<(), ClaimError> {
+        own(tenant, claim)?;
+        self.objects().insert(claim.key.clone(), mark(message));
         Ok(())
     }
 }

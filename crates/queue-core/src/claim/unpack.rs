@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use contracts::packing::{BODY_BYTES_MAX, UnpackError};
-use contracts::{Body, Claim, Claimed, ErrorCode, Tenant, errors};
+use contracts::{Body, Claim, Claimed, EnvelopeId, ErrorCode, Header, Tenant, errors};
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{CALL_MAX, ClaimError, ClaimStore, digest};
+use super::{CALL_MAX, ClaimError, ClaimStore, verify};
 use crate::worker::{Error, Failure};
 
 /// Bytes of unpacked bodies and their objects in hand at the same time, per engine.
@@ -27,6 +27,8 @@ pub(crate) struct Opened {
 /// Why there is no body.
 #[derive(Debug)]
 pub(crate) enum Unopened {
+    /// Its message was settled before.
+    Settled,
     /// It will stay so.
     Never(ErrorCode, String),
     /// This worker cannot, another may.
@@ -48,7 +50,7 @@ impl Unpacker {
     }
 
     /// The body, once there is room for it.
-    pub(crate) async fn open(&self, tenant: &Tenant, body: &Body) -> Result<Opened, Unopened> {
+    pub(crate) async fn open(&self, header: &Header, body: &Body) -> Result<Opened, Unopened> {
         let (unpacked, packed) = match body {
             Body::Inline(body) => (body.get().len() as u64, 0),
             Body::Gzip(gzipped) => (gzipped.bytes, gzipped.base64.len() as u64),
@@ -65,7 +67,7 @@ impl Unpacker {
         let body = match body {
             Body::Inline(body) => Ok(body.clone()),
             Body::Gzip(gzipped) => gzipped.unpack(),
-            Body::Claim(claimed) => claimed.unpack(&self.fetch(tenant, claimed).await?),
+            Body::Claim(claimed) => claimed.unpack(&self.fetch(header, claimed).await?),
         };
         match body {
             Ok(body) => Ok(Opened { body, room }),
@@ -74,13 +76,13 @@ impl Unpacker {
     }
 
     /// The claimed object, as large as claimed and with the claimed hash.
-    async fn fetch(&self, tenant: &Tenant, claimed: &Claimed) -> Result<Vec<u8>, Unopened> {
+    async fn fetch(&self, header: &Header, claimed: &Claimed) -> Result<Vec<u8>, Unopened> {
         let claim = &claimed.claim;
         let Some(store) = &self.store else {
             let text = "its body is an object, and no object store is set: see CLAIM_BUCKET";
             return Err(Unopened::NotHere(text.to_owned()));
         };
-        let get = tokio::time::timeout(CALL_MAX, store.get(tenant, claim)).await;
+        let get = tokio::time::timeout(CALL_MAX, store.get(&header.tenant, claim)).await;
         let late = || ClaimError::unavailable(format!("no answer in {CALL_MAX:?}"));
         let object = match get.unwrap_or_else(|_| Err(late())) {
             Ok(object) => object,
@@ -88,7 +90,10 @@ impl Unpacker {
                 let text = format!("object {:?} of bucket {:?} is gone", claim.key, claim.bucket);
                 return Err(Unopened::Never(errors::CLAIM_MISSING, text));
             }
-            Err(error @ ClaimError::Foreign(_)) => {
+            Err(ClaimError::Settled(message)) if message == header.id.to_string() => {
+                return Err(Unopened::Settled);
+            }
+            Err(error @ (ClaimError::Foreign(_) | ClaimError::Settled(_))) => {
                 return Err(Unopened::Never(errors::CLAIM_MISMATCH, error.to_string()));
             }
             Err(ClaimError::Unavailable { message, retry_after }) => {
@@ -99,21 +104,19 @@ impl Unpacker {
                 }));
             }
         };
-        let (size, sha256) = (object.len() as u64, digest(&object));
-        if size != claim.size || sha256 != claim.sha256 {
-            let text = format!(
-                "object {:?} has {size} bytes and SHA-256 {sha256}, claimed are {} and {}",
-                claim.key, claim.size, claim.sha256
-            );
-            return Err(Unopened::Never(errors::CLAIM_MISMATCH, text));
-        }
+        verify(claim, &object).map_err(|text| Unopened::Never(errors::CLAIM_MISMATCH, text))?;
         Ok(object)
     }
 
-    /// Removes the object of a message that is settled for good; tells why not.
-    pub(crate) async fn remove(&self, tenant: &Tenant, claim: &Claim) -> Result<(), ClaimError> {
+    /// Lets go of the object of a message that is settled for good; tells why not.
+    pub(crate) async fn settle(
+        &self,
+        tenant: &Tenant,
+        claim: &Claim,
+        message: EnvelopeId,
+    ) -> Result<(), ClaimError> {
         let Some(store) = &self.store else { return Ok(()) };
-        tokio::time::timeout(CALL_MAX, store.remove(tenant, claim))
+        tokio::time::timeout(CALL_MAX, store.settle(tenant, claim, message))
             .await
             .unwrap_or_else(|_| Err(ClaimError::unavailable(format!("no answer in {CALL_MAX:?}"))))
     }

@@ -1,8 +1,9 @@
 //! A message whose body is packed: opened before it is judged like any other, within a bound on what
 //! is open at the same time. Its object goes only when the broker has confirmed that the message is
-//! gone after its work was done; a dead letter refers to it still.
+//! gone after its work was done; a dead letter refers to it still. What is left in its place tells a
+//! late duplicate from a body that was lost.
 
-use contracts::{Body, Claim, Header, Message, Schedule, Tenant};
+use contracts::{Body, Claim, EnvelopeId, Header, Message, Schedule, Tenant};
 
 use super::decode::{self, Undecodable, Why};
 use super::fate::{Case, Fate};
@@ -24,7 +25,7 @@ impl<W: Worker> Core<W> {
         body: Body,
         history: History,
     ) -> Fate {
-        let tenant = header.tenant.clone();
+        let (tenant, id) = (header.tenant.clone(), header.id);
         let claim = match &body {
             Body::Claim(claimed) => Some(claimed.claim.clone()),
             Body::Inline(_) | Body::Gzip(_) => None,
@@ -38,7 +39,7 @@ impl<W: Worker> Core<W> {
         let done =
             matches!(fate, Fate::Over { outcome: Outcome::Settled | Outcome::Dropped, gone: true });
         if let Some(claim) = claim.filter(|_| done) {
-            self.remove(&tenant, &claim).await;
+            self.let_go(&tenant, &claim, id).await;
         }
         fate
     }
@@ -52,10 +53,14 @@ impl<W: Worker> Core<W> {
                 return self.conclude(&mut case, Answer::Cancelled(why)).await;
             }
             () = self.drain.cancelled() => return self.apply(&case, Event::Drained, "").await,
-            opened = self.unpacker.open(&header.tenant, body) => opened,
+            opened = self.unpacker.open(&header, body) => opened,
         };
         let opened = match opened {
             Ok(opened) => opened,
+            Err(Unopened::Settled) => {
+                self.settler.remember(&case.received.message_id);
+                return self.apply(&case, Event::Arrived, "").await;
+            }
             Err(Unopened::Never(code, reason)) => {
                 return self.apply(&case, Event::Undecodable(code), &reason).await;
             }
@@ -82,9 +87,9 @@ impl<W: Worker> Core<W> {
         }
     }
 
-    /// What cannot be removed now is left to the store's lifecycle rule.
-    async fn remove(&self, tenant: &Tenant, claim: &Claim) {
-        if let Err(error) = self.unpacker.remove(tenant, claim).await {
+    /// What cannot be marked now is left to the store's lifecycle rule.
+    async fn let_go(&self, tenant: &Tenant, claim: &Claim, message: EnvelopeId) {
+        if let Err(error) = self.unpacker.settle(tenant, claim, message).await {
             events::ObjectLeft { key: &claim.key, error: &error }.emit(&self.meters);
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use contracts::{Body, Claim, Claimed, Encoding, Envelope, Gzipped, Tenant, packing};
+use contracts::{Body, Claim, Claimed, Encoding, Envelope, EnvelopeId, Gzipped, Tenant, packing};
 use queue_core::claim::{ClaimError, ClaimStore, MemoryClaims};
 use queue_core::dead_letter::OnDeadLetterQueue;
 use queue_core::{DeadLetter, DriverError, Failure, Reason};
@@ -33,7 +33,7 @@ fn gzipped(id: u64, length: usize) -> String {
 }
 
 /// Puts a body into the store; the message that claims it, and the claim.
-async fn claimed(claims: &MemoryClaims, id: u64) -> (String, Claim) {
+pub(crate) async fn claimed(claims: &MemoryClaims, id: u64) -> (String, Claim) {
     let body = body(id, 1_000);
     let bytes = body.get().len() as u64;
     let claim = claims.put(&header(id).tenant, body.get().into()).await.unwrap();
@@ -41,7 +41,7 @@ async fn claimed(claims: &MemoryClaims, id: u64) -> (String, Claim) {
     (message(id, Body::Claim(claimed)), claim)
 }
 
-fn rig() -> (Rig, Arc<MemoryClaims>) {
+pub(crate) fn rig() -> (Rig, Arc<MemoryClaims>) {
     let claims = Arc::new(MemoryClaims::default());
     let rig = Rig { claims: Some(claims.clone()), ..Rig::new() };
     (rig, claims)
@@ -215,6 +215,18 @@ impl ClaimStore for Switched {
             return Err(ClaimError::unavailable("switched off"));
         }
         self.claims.remove(tenant, claim).await
+    }
+
+    async fn settle(
+        &self,
+        tenant: &Tenant,
+        claim: &Claim,
+        id: EnvelopeId,
+    ) -> Result<(), ClaimError> {
+        if self.down.load(Ordering::Relaxed) {
+            return Err(ClaimError::unavailable("switched off"));
+        }
+        self.claims.settle(tenant, claim, id).await
     }
 }
 

@@ -14,6 +14,7 @@ mod drain;
 mod effects;
 mod fetching;
 mod fifo;
+mod late_duplicates;
 mod leases;
 mod packing;
 mod retries;

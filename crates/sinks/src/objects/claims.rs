@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::packing::BODY_BYTES_MAX;
-use contracts::{Claim, Tenant, catalogue};
-use queue_core::claim::{ClaimError, ClaimStore, digest};
+use contracts::{Claim, EnvelopeId, Tenant, catalogue};
+use queue_core::claim::{ClaimError, ClaimStore, MARK_BYTES_MAX, digest, mark, marked};
 use queue_core::{Clock, SystemClock};
 
 use super::{ObjectKey, Objects, PAGE_MAX, SharedObjects, SinkError, SinkErrorKind, Write};
@@ -75,10 +75,17 @@ impl ClaimStore for ClaimObjects {
 
     async fn get(&self, tenant: &Tenant, claim: &Claim) -> Result<Vec<u8>, ClaimError> {
         let key = self.own(tenant, claim)?;
-        match self.objects.get(&key, claim.size).await {
-            Ok(Some(object)) => Ok(object),
+        let most = claim.size.max(MARK_BYTES_MAX as u64);
+        match self.objects.get(&key, most).await {
+            Ok(Some(object)) => match marked(&object) {
+                Some(message) => Err(ClaimError::Settled(message.to_owned())),
+                None if object.len() as u64 > claim.size => {
+                    Err(larger(&key, object.len() as u64, claim))
+                }
+                None => Ok(object),
+            },
             Ok(None) => Err(ClaimError::Missing(claim.key.clone())),
-            Err(error) => Err(self.larger(&key, claim, error).await),
+            Err(error) => Err(self.refused(&key, claim, error).await),
         }
     }
 
@@ -86,17 +93,31 @@ impl ClaimStore for ClaimObjects {
         let key = self.own(tenant, claim)?;
         self.objects.delete(&key).await.map_err(|error| failed(&error))
     }
+
+    async fn settle(
+        &self,
+        tenant: &Tenant,
+        claim: &Claim,
+        message: EnvelopeId,
+    ) -> Result<(), ClaimError> {
+        let key = self.own(tenant, claim)?;
+        let marked = self.objects.put(&key, mark(message), Write::Replace).await;
+        marked.map(drop).map_err(|error| failed(&error))
+    }
+}
+
+fn larger(key: &ObjectKey, size: u64, claim: &Claim) -> ClaimError {
+    ClaimError::Foreign(format!("{key} has {size} bytes, claimed are {}", claim.size))
 }
 
 impl ClaimObjects {
     /// An object that is larger than claimed is another one; every other refusal is the store's.
-    async fn larger(&self, key: &ObjectKey, claim: &Claim, error: SinkError) -> ClaimError {
+    async fn refused(&self, key: &ObjectKey, claim: &Claim, error: SinkError) -> ClaimError {
         if error.kind == SinkErrorKind::Refused
             && let Ok(Some(meta)) = self.objects.head(key).await
             && meta.size > claim.size
         {
-            let text = format!("{key} has {} bytes, claimed are {}", meta.size, claim.size);
-            return ClaimError::Foreign(text);
+            return larger(key, meta.size, claim);
         }
         failed(&error)
     }

@@ -7,9 +7,9 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::TimeDelta;
-use contracts::{Claim, Tenant};
+use contracts::{Claim, EnvelopeId, Tenant};
 use proptest::prelude::*;
-use queue_core::claim::{ClaimError, ClaimStore, digest};
+use queue_core::claim::{ClaimError, ClaimStore, MARK_BYTES_MAX, digest};
 use queue_core::{Clock, Probe, SystemClock};
 use sinks::objects::{
     ClaimObjects, Files, ORPHAN_TERM, ObjectKey, Objects, S3, SharedObjects, SinkErrorKind, Write,
@@ -18,6 +18,7 @@ use sinks::objects::{
 use tempfile::TempDir;
 use testkit::TestLocalStack;
 use tokio::sync::Barrier;
+use uuid::Uuid;
 
 /// The SDK set up for an endpoint that does not check who we are.
 pub(crate) async fn sdk(endpoint: &str, account: &str) -> SdkConfig {
@@ -216,6 +217,29 @@ async fn a_claim_is_its_tenants_own_and_cannot_be_guessed() {
         claims.remove(&acme, &claim).await.unwrap();
         let gone = claims.get(&acme, &claim).await;
         assert_eq!(gone, Err(ClaimError::Missing(claim.key)), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_settled_body_leaves_a_mark_that_is_no_body() {
+    let id = EnvelopeId(Uuid::from_u128(7));
+    for Backend { name, objects, .. } in backends().await {
+        let claims = ClaimObjects::new(Arc::clone(&objects));
+        let (acme, globex) = (tenant("acme"), tenant("globex"));
+        // Shorter than a mark, and longer.
+        for body in [b"1".to_vec(), vec![b'1'; 10_000]] {
+            let claim = claims.put(&acme, body.clone()).await.unwrap();
+            let foreign = claims.settle(&globex, &claim, id).await;
+            assert!(matches!(foreign, Err(ClaimError::Foreign(_))), "{name}: {foreign:?}");
+            assert_eq!(claims.get(&acme, &claim).await, Ok(body), "{name}");
+            for _ in 0..2 {
+                claims.settle(&acme, &claim, id).await.unwrap();
+                let settled = claims.get(&acme, &claim).await;
+                assert_eq!(settled, Err(ClaimError::Settled(id.to_string())), "{name}");
+            }
+            let left = objects.head(&key(&claim.key)).await.unwrap().unwrap();
+            assert!(left.size <= MARK_BYTES_MAX as u64, "{name}: nothing of the body is left");
+        }
     }
 }
 
