@@ -2,6 +2,7 @@
 //! is received under a lease and given back; sending back deletes only after the queue has accepted.
 
 mod carry;
+mod claimed;
 mod edit;
 mod groups;
 mod interrupt;

@@ -152,7 +152,7 @@ impl Edit {
         let explained = letter.explained(self.queue);
         let (id, sent) = (&explained.message_id, explained.first_seen);
         match Reading::of(self.queue, &text, id, sent) {
-            Reading::Typed { .. } | Reading::Claimed { .. } => {}
+            Reading::Typed { .. } | Reading::Claimed(_) => {}
             Reading::Unknown(why) | Reading::Broken(why) => {
                 return Err(Failure::new(format!("not a message of {}: {why}", self.queue.name))
                     .hint("nothing was changed; `fleetctl dlq show` shows the letter"));

@@ -5,12 +5,13 @@ use chrono::{DateTime, Utc};
 use contracts::catalogue::QueueKind;
 use contracts::message::Bare;
 use contracts::reading::Reader;
-use contracts::{Body, Envelope, Header, QueueSpec};
+use contracts::{Body, Claimed, Envelope, Header, QueueSpec};
 use queue_core::dead_letter::{DEAD_LETTER_VERSION, EnvelopeSummary, OnDeadLetterQueue};
 use queue_core::send::SEND_BYTES_MAX;
 use queue_core::trace::TRACEPARENT;
 use queue_core::{DeadLetter, Outgoing, Received};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 /// The code shown for a message that SQS moved by itself.
 const MOVED_BY_SQS: &str = "moved-by-sqs";
@@ -205,7 +206,7 @@ pub(super) enum Reading {
     /// Its type and version, and the body as the type writes it.
     Typed { kind: String, version: u32, body: String },
     /// The body is an object elsewhere.
-    Claimed { kind: String, key: String, size: u64 },
+    Claimed(Box<(Header, Claimed)>),
     /// This build does not know the type or the version; a newer one may.
     Unknown(String),
     /// It can never be read.
@@ -229,17 +230,23 @@ impl Reading {
             return Self::Broken(format!("relayed {hops} times, the limit is {most}"));
         }
         let body = match envelope.body {
-            Body::Claim(contracts::Claimed { claim, .. }) => {
-                return Self::Claimed { kind: header.kind, key: claim.key, size: claim.size };
-            }
+            Body::Claim(claimed) => return Self::Claimed(Box::new((header, claimed))),
             Body::Inline(body) => body,
             Body::Gzip(gzipped) => match gzipped.unpack() {
                 Ok(body) => body,
                 Err(error) => return Self::Broken(error.to_string()),
             },
         };
-        match reader.typed(&header, &body) {
-            Ok(body) => Self::Typed { kind: header.kind, version: header.v, body },
+        Self::of_body(spec, &header, &body)
+    }
+
+    /// Reads a body that is there.
+    pub(super) fn of_body(spec: &QueueSpec, header: &Header, body: &RawValue) -> Self {
+        let Some(reader) = Reader::find(spec) else {
+            return Self::Unknown(format!("this build knows no message of {}", spec.name));
+        };
+        match reader.typed(header, body) {
+            Ok(body) => Self::Typed { kind: header.kind.clone(), version: header.v, body },
             Err(contracts::DecodeError::Malformed { reason, .. }) => Self::Broken(reason),
             Err(error) => Self::Unknown(error.to_string()),
         }

@@ -45,7 +45,7 @@ pub(in crate::commands) struct Doubt {
 }
 
 impl Doubt {
-    fn likely(why: String, fix: impl Into<String>) -> Self {
+    pub(super) fn likely(why: String, fix: impl Into<String>) -> Self {
         Self { why, fix: fix.into(), certain: false }
     }
 
@@ -119,7 +119,7 @@ impl Outlook {
                 Some(Doubt::likely(format!("the running build does not know it: {why}"), fix))
             }
             Reading::Typed { kind, body, .. } => self.of_records(spec, &kind, &body, id),
-            Reading::Claimed { .. } | Reading::Unknown(_) => None,
+            Reading::Claimed(_) | Reading::Unknown(_) => None,
         }
     }
 

@@ -1,11 +1,12 @@
 //! `fleetctl dlq show`: one dead letter whole: why it is here, every attempt, what a worker makes of
-//! its body, and what a redrive would come to.
+//! its body, also where that is an object elsewhere, and what a redrive would come to.
 
 use clap::Args;
-use contracts::{ErrorCode, QueueSpec};
+use contracts::{Claim, ErrorCode, QueueSpec};
 use queue_core::DeadLetter;
 use serde_json::json;
 
+use super::claimed::{self, Unread};
 use super::json_text::pretty;
 use super::letter::{Letter, Reading, Row};
 use super::outlook::Doubt;
@@ -20,7 +21,9 @@ use crate::settings::Settings;
 #[command(after_help = "\
 Examples:
   fleetctl dlq show audit-index 5f2c
-  fleetctl dlq show audit-index 5f2c --body > original.json")]
+  fleetctl dlq show audit-index 5f2c --body > original.json
+  fleetctl dlq show audit-index 5f2c --json | jq .decoded.body              # unpacked, as its type
+A body in the object store is read by CLAIM_BUCKET or CLAIM_DIR, as the workers have it.")]
 pub(crate) struct Show {
     /// Key or name of the queue
     #[arg(value_parser = super::spec)]
@@ -43,23 +46,22 @@ impl Show {
         }
         let doubt = self.ports.outlook(settings).await.doubt(self.queue, &letter);
         let (row, whole) = (letter.row(self.queue), letter.explained(self.queue));
-        let reading = letter.reading(self.queue);
-        let (kind, version, typed, why) = match &reading {
+        let body = Body::read(settings, self.queue, letter.reading(self.queue)).await;
+        let doubt = doubt.or_else(|| body.unread.as_ref().and_then(|unread| unread.doubt.clone()));
+        let (kind, version, typed) = match &body.reading {
             Reading::Typed { kind, version, body } => {
                 let body = serde_json::from_str::<Box<serde_json::value::RawValue>>(body).ok();
-                (Some(kind.as_str()), Some(*version), body, None)
+                (Some(kind.as_str()), Some(*version), body)
             }
-            Reading::Claimed { kind, key, size } => {
-                let why = format!("its body is the object {key}, {size} bytes");
-                (Some(kind.as_str()), None, None, Some(why))
-            }
-            Reading::Unknown(why) | Reading::Broken(why) => (None, None, None, Some(why.clone())),
+            Reading::Claimed(claimed) => (Some(claimed.0.kind.as_str()), None, None),
+            Reading::Unknown(_) | Reading::Broken(_) => (None, None, None),
         };
         let value = json!({
             "summary": row, "letter": whole, "would_fail_again": doubt,
-            "decoded": { "type": kind, "version": version, "body": typed, "not_decoded": why },
+            "decoded": { "type": kind, "version": version, "body": typed, "claim": body.claim,
+                "not_decoded": body.not_decoded() },
         });
-        output.value(&value, || told(&row, &whole, &reading, doubt.as_ref()));
+        output.value(&value, || told(&row, &whole, &body, doubt.as_ref()));
         Ok(())
     }
 
@@ -78,6 +80,39 @@ impl Show {
     }
 }
 
+/// A body as far as it can be read from here.
+struct Body {
+    reading: Reading,
+    /// Where it was put, of a body in the object store.
+    claim: Option<Claim>,
+    /// Why it could not be read there.
+    unread: Option<Unread>,
+}
+
+impl Body {
+    async fn read(settings: &Settings, spec: &QueueSpec, reading: Reading) -> Self {
+        let Reading::Claimed(claimed) = reading else {
+            return Self { reading, claim: None, unread: None };
+        };
+        let claim = Some(claimed.1.claim.clone());
+        match claimed::fetch(settings, &claimed.0, &claimed.1).await {
+            Ok(body) => {
+                let reading = Reading::of_body(spec, &claimed.0, &body);
+                Self { reading, claim, unread: None }
+            }
+            Err(unread) => Self { reading: Reading::Claimed(claimed), claim, unread: Some(unread) },
+        }
+    }
+
+    fn not_decoded(&self) -> Option<String> {
+        match &self.reading {
+            Reading::Typed { .. } => None,
+            Reading::Claimed(_) => self.unread.as_ref().map(|unread| unread.why.clone()),
+            Reading::Unknown(why) | Reading::Broken(why) => Some(why.clone()),
+        }
+    }
+}
+
 /// There is no such letter, or another reader has it.
 pub(super) fn missing(spec: &QueueSpec, id: &str) -> Failure {
     Failure::new(format!("no dead letter {id} on {}", spec.dlq)).hint(format!(
@@ -86,7 +121,7 @@ pub(super) fn missing(spec: &QueueSpec, id: &str) -> Failure {
     ))
 }
 
-fn told(row: &Row, letter: &DeadLetter, reading: &Reading, doubt: Option<&Doubt>) -> String {
+fn told(row: &Row, letter: &DeadLetter, body: &Body, doubt: Option<&Doubt>) -> String {
     let mut text = String::new();
     let envelope = letter.envelope.as_ref();
     let of_envelope = envelope.map(|e| format!("{}, correlation {}", e.id, e.correlation_id));
@@ -135,22 +170,28 @@ fn told(row: &Row, letter: &DeadLetter, reading: &Reading, doubt: Option<&Doubt>
     if let Some(doubt) = doubt {
         push(&mut text, "redrive", &format!("would fail again: {}\n{}", doubt.why, doubt.fix));
     }
-    text.push_str(&body(letter, reading));
+    text.push_str(&shown(letter, body));
     text
 }
 
-fn body(letter: &DeadLetter, reading: &Reading) -> String {
+fn shown(letter: &DeadLetter, body: &Body) -> String {
     let original = || pretty(&letter.body).unwrap_or_else(|| letter.body.clone());
-    match reading {
+    let place = body
+        .claim
+        .as_ref()
+        .map(|claim| format!("object {} of {}, {} bytes", claim.key, claim.bucket, claim.size));
+    let place = |before: &str| place.as_ref().map_or_else(String::new, |p| format!("{before}{p}"));
+    match &body.reading {
         Reading::Typed { kind, version, body } => {
             let body = pretty(body).unwrap_or_else(|| body.clone());
-            format!("body, as {kind} version {version}:\n{body}")
+            format!("body, as {kind} version {version}{}:\n{body}", place(", from "))
         }
-        Reading::Claimed { key, size, .. } => {
-            format!("body: the object {key}, {size} bytes\nenvelope:\n{}", original())
+        Reading::Claimed(_) => {
+            let why = body.not_decoded().unwrap_or_default();
+            format!("body{}; not read: {why}\nenvelope:\n{}", place(": "), original())
         }
         Reading::Unknown(why) | Reading::Broken(why) => {
-            format!("original, not decoded: {why}\n{}", original())
+            format!("original{}, not decoded: {why}\n{}", place(", with "), original())
         }
     }
 }
