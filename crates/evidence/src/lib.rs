@@ -1,0 +1,11 @@
+//! What the audit archive proves, and how: Merkle trees, objects, manifests, receipts, heads, and the
+//! verification of all of them from downloaded files and public keys alone. The formats are in
+//! `docs/ARCHIVE.md`.
+//!
+//! It never opens a connection, reads a clock, asks the environment or deletes anything: it takes bytes
+//! and times, and answers values.
+
+pub mod hash;
+pub mod merkle;
+
+pub use hash::{Hash, InvalidHash};
