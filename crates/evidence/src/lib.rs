@@ -5,7 +5,12 @@
 //! It never opens a connection, reads a clock, asks the environment or deletes anything: it takes bytes
 //! and times, and answers values.
 
+pub mod codec;
 pub mod hash;
+pub mod line;
 pub mod merkle;
+pub mod moment;
+pub mod object;
 
+pub use codec::Codec;
 pub use hash::{Hash, InvalidHash};
