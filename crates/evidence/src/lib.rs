@@ -6,11 +6,20 @@
 //! and times, and answers values.
 
 pub mod codec;
+pub mod document;
 pub mod hash;
+pub mod head;
+pub mod key;
 pub mod line;
 pub mod merkle;
 pub mod moment;
+pub mod note;
 pub mod object;
+pub mod source;
+pub mod verify;
 
 pub use codec::Codec;
+pub use document::{Document, Sealed};
 pub use hash::{Hash, InvalidHash};
+pub use head::{Head, SignedHead};
+pub use key::{MemorySigner, Signer, VerifyKey};
