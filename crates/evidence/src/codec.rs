@@ -184,7 +184,9 @@ mod tests {
 
     fn packed(codec: Codec, blocks: &[(&[u8], &[u8])]) -> Vec<u8> {
         let mut out = Vec::new();
-        blocks.iter().for_each(|(extra, plain)| codec.pack(extra, plain, &mut out).unwrap());
+        for (extra, plain) in blocks {
+            codec.pack(extra, plain, &mut out).unwrap();
+        }
         out
     }
 

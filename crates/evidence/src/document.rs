@@ -23,7 +23,9 @@ pub use names::{
     DocumentName, InvalidUnit, Unit, chain_prefix, deleted_ids_name, document_name, head_name,
     heads_prefix, object_name, objects_prefix, parse_document_name, proof_prefix,
 };
-pub use receipt::{DELETED_ID_BYTES, DeletedIds, HoldsChecked, ManifestRef, Receipt, Scope, Survivor, deleted_leaf};
+pub use receipt::{
+    DELETED_ID_BYTES, DeletedIds, HoldsChecked, ManifestRef, Receipt, Scope, Survivor, deleted_leaf,
+};
 pub use sealed::{BadDocument, Sealed, seal};
 
 /// Bytes of a document with its seal at most.

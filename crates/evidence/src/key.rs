@@ -121,7 +121,9 @@ pub enum SignError {
         reason: String,
     },
     /// What came back is no signature of this key: the private key is another one.
-    #[error("key {0}: the signature that was made is not this key's; check that both halves belong together")]
+    #[error(
+        "key {0}: the signature that was made is not this key's; check that both halves belong together"
+    )]
     WrongKey(String),
 }
 
@@ -145,10 +147,14 @@ pub struct MemorySigner {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPrivateKey {
     /// Not the PEM that openssl writes.
-    #[error("no Ed25519 private key: PKCS#8 in PEM is expected, as `openssl genpkey -algorithm ed25519` writes it")]
+    #[error(
+        "no Ed25519 private key: PKCS#8 in PEM is expected, as `openssl genpkey -algorithm ed25519` writes it"
+    )]
     Pem,
     /// The name cannot stand in a signature line.
-    #[error("{0:?} is no name for a key: 1 to {KEY_NAME_MAX} of A-Z a-z 0-9 . _ / -, e.g. audit.example.com")]
+    #[error(
+        "{0:?} is no name for a key: 1 to {KEY_NAME_MAX} of A-Z a-z 0-9 . _ / -, e.g. audit.example.com"
+    )]
     Name(String),
 }
 
@@ -226,10 +232,7 @@ mod tests {
     #[test]
     fn openssls_file_is_a_private_key_and_is_not_shown() {
         let signer = MemorySigner::from_pem("audit.example.com", PEM).unwrap();
-        assert_eq!(
-            format!("{signer:?}"),
-            format!("MemorySigner({})", signer.key())
-        );
+        assert_eq!(format!("{signer:?}"), format!("MemorySigner({})", signer.key()));
         assert_eq!(signer.key().to_string().parse().as_ref(), Ok(signer.key()));
         assert_eq!(MemorySigner::from_pem("a", "nonsense").unwrap_err(), BadPrivateKey::Pem);
         assert!(matches!(MemorySigner::from_pem("a b", PEM), Err(BadPrivateKey::Name(_))));

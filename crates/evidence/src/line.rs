@@ -76,7 +76,11 @@ impl<'a> Line<'a> {
         let revision = match rest.strip_prefix(b",\"kind\":\"revision\",\"revision\":") {
             Some(rest) => {
                 let digits = rest.iter().take(18).take_while(|byte| byte.is_ascii_digit()).count();
-                std::str::from_utf8(&rest[..digits]).ok()?.parse().ok().filter(|number| *number > 0)?
+                std::str::from_utf8(&rest[..digits])
+                    .ok()?
+                    .parse()
+                    .ok()
+                    .filter(|number| *number > 0)?
             }
             None => 0,
         };

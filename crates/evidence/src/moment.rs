@@ -29,9 +29,7 @@ pub(crate) fn serialize<S: Serializer>(at: &DateTime<Utc>, to: S) -> Result<S::O
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<DateTime<Utc>, D::Error> {
     let written = String::deserialize(from)?;
     parse(&written).ok_or_else(|| {
-        serde::de::Error::custom(format!(
-            "{written:?} is no time as 2026-01-31T23:59:59.000000Z"
-        ))
+        serde::de::Error::custom(format!("{written:?} is no time as 2026-01-31T23:59:59.000000Z"))
     })
 }
 

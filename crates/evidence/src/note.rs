@@ -80,9 +80,9 @@ impl Note {
         if text.len() > SIGNED_BYTES_MAX {
             return Err(BadNote("its text is longer than 4096 bytes"));
         }
-        let lines: Option<Vec<_>> =
+        let read: Option<Vec<_>> =
             signatures.split('\n').take(SIGNATURES_MAX + 1).map(SignatureLine::parse).collect();
-        let signatures = lines.ok_or(BadNote("a signature line is not `— name base64`"))?;
+        let signatures = read.ok_or(BadNote("a signature line is not `— name base64`"))?;
         if signatures.len() > SIGNATURES_MAX {
             return Err(BadNote("more than 100 signature lines"));
         }
@@ -118,9 +118,9 @@ impl std::fmt::Display for Note {
 
 impl SignatureLine {
     fn parse(line: &str) -> Option<Self> {
-        let (name, bytes) = line.strip_prefix(PREFIX)?.split_once(' ')?;
+        let (name, base64) = line.strip_prefix(PREFIX)?.split_once(' ')?;
         let named = !name.is_empty() && !name.contains('+') && !name.contains(char::is_whitespace);
-        let bytes = BASE64.decode(bytes).ok().filter(|_| named)?;
+        let bytes = BASE64.decode(base64).ok().filter(|_| named)?;
         let (hash, signature) = bytes.split_first_chunk::<4>()?;
         let signature = (!signature.is_empty()).then(|| signature.to_vec())?;
         Some(Self { name: name.to_owned(), hash: *hash, signature })
@@ -150,8 +150,8 @@ mod tests {
 
     #[tokio::test]
     async fn each_key_signs_and_no_other_is_believed() {
-        let signer = |seed| MemorySigner::from_seed("audit.example.com", &[seed; 32]).unwrap();
-        let (one, two, three) = (signer(1), signer(2), signer(3));
+        let with = |seed| MemorySigner::from_seed("audit.example.com", &[seed; 32]).unwrap();
+        let (one, two, three) = (with(1), with(2), with(3));
         let note = Note::sign("a text\n".into(), &[&one, &two]).await.unwrap();
         let note = Note::parse(&note.to_string()).unwrap();
         assert_eq!(note.signed_by(one.key()), Signed::Valid);
@@ -176,8 +176,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_signature_of_another_key_is_not_published() {
-        let signer = |seed| MemorySigner::from_seed("audit.example.com", &[seed; 32]).unwrap();
-        let mixed = Mixed(signer(1), signer(2));
+        let with = |seed| MemorySigner::from_seed("audit.example.com", &[seed; 32]).unwrap();
+        let mixed = Mixed(with(1), with(2));
         let signed = Note::sign("a text\n".into(), &[&mixed]).await;
         assert!(matches!(signed, Err(SignError::WrongKey(_))));
     }

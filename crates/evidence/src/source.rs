@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn a_directory_shows_what_is_in_it_and_nothing_else() {
-        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
+        let (dir, outside) =
+            (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
         std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
         std::fs::write(dir.path().join("a/b/two"), "22").unwrap();
         std::fs::write(dir.path().join("a/one"), "1").unwrap();

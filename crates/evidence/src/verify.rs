@@ -161,8 +161,7 @@ fn verify_tenant(
     chain.end(&mut findings);
     let claimed = chain.claims.objects.values().map(|claim| claim.packed_bytes);
     progress.bytes_total = claimed.fold(progress.bytes_total, u64::saturating_add);
-    let mut objects =
-        Objects { source, tenant, claims: &chain.claims, totals: Totals::default() };
+    let mut objects = Objects { source, tenant, claims: &chain.claims, totals: Totals::default() };
     objects.check(&mut findings, progress, watch)?;
     let totals = objects.totals;
     let proven = chain.heads.proven.take();

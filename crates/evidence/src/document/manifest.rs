@@ -96,12 +96,12 @@ mod tests {
     fn what_was_erased_is_put_back_in_its_place() {
         let leaves: Vec<Hash> = (0..9_u8).map(|number| leaf(&[number])).collect();
         let whole: Tree = leaves.iter().copied().collect();
-        for gone in [&[][..], &[0], &[8], &[3, 4], &[0, 4, 8], &[0, 1, 2, 3, 4, 5, 6, 7, 8]] {
+        for gone in [&[][..], &[0_usize], &[8], &[3, 4], &[0, 4, 8], &[0, 1, 2, 3, 4, 5, 6, 7, 8]] {
             let erased =
-                gone.iter().map(|at| Erased { index: *at, leaf: leaves[*at as usize] }).collect();
+                gone.iter().map(|at| Erased { index: *at as u64, leaf: leaves[*at] }).collect();
             let supersedes = Supersedes { replaces: 1, original: 1, erased };
             let mut reunion = supersedes.reunion();
-            for (at, leaf) in (0..).zip(&leaves) {
+            for (at, leaf) in leaves.iter().enumerate() {
                 if !gone.contains(&at) {
                     reunion.push(*leaf);
                 }

@@ -91,7 +91,8 @@ pub struct DocumentName {
 /// Reads the last part of a document's name.
 pub fn parse_document_name(file: &str) -> Option<DocumentName> {
     let (number, kind) = file.strip_suffix(".note")?.split_once('-')?;
-    let kind = [Kind::Key, Kind::Manifest, Kind::Receipt].into_iter().find(|k| k.as_str() == kind)?;
+    let kind =
+        [Kind::Key, Kind::Manifest, Kind::Receipt].into_iter().find(|k| k.as_str() == kind)?;
     let digits = number.len() == 12 && number.bytes().all(|byte| byte.is_ascii_digit());
     let sequence = digits.then(|| number.parse().ok()).flatten().filter(|number| *number > 0)?;
     Some(DocumentName { sequence, kind })

@@ -2,7 +2,7 @@
 //! statement of four lines (type, tenant, sequence number, SHA-256 of the document). What is signed is
 //! short because key services sign little at once, and is text so that it can be checked by hand.
 
-use super::{Body, Document, DOCUMENT_BYTES_MAX, Kind};
+use super::{Body, DOCUMENT_BYTES_MAX, Document, Kind};
 use crate::hash::Hash;
 use crate::key::{SignError, Signer};
 use crate::merkle;
@@ -69,8 +69,7 @@ impl Sealed {
         if file.len() as u64 > DOCUMENT_BYTES_MAX {
             return Err(BadDocument::Form("it is longer than 2 MiB"));
         }
-        let text =
-            std::str::from_utf8(file).map_err(|_| BadDocument::Form("it is not UTF-8"))?;
+        let text = std::str::from_utf8(file).map_err(|_| BadDocument::Form("it is not UTF-8"))?;
         let (line, seal) = text
             .split_once("\n\n")
             .ok_or(BadDocument::Form("there is no empty line after the document"))?;

@@ -95,9 +95,8 @@ pub struct Block {
 impl Contents {
     /// The blocks that may hold a log and its revisions, each with the byte at which it begins.
     pub fn blocks_of(&self, id: Uuid) -> impl Iterator<Item = (u64, &Block)> {
-        self.placed().filter(move |(_, block)| {
-            (block.range.first_id..=block.range.last_id).contains(&id)
-        })
+        self.placed()
+            .filter(move |(_, block)| (block.range.first_id..=block.range.last_id).contains(&id))
     }
 
     /// The blocks that may hold lines recorded at `from` or later and before `to`.

@@ -133,7 +133,8 @@ impl Found {
         let mut unpacked = Unpacked::default();
         loop {
             let (number, before) = (self.blocks.len(), from.bytes);
-            let damage = |reason: &str| Damage::Packing { block: number, reason: reason.to_owned() };
+            let damage =
+                |reason: &str| Damage::Packing { block: number, reason: reason.to_owned() };
             match codec.unpack(from, BLOCK_PLAIN_MAX, &mut unpacked) {
                 Ok(true) if number == BLOCKS_MAX => return Err(damage("too many blocks")),
                 Ok(true) => {}

@@ -33,8 +33,7 @@ fn salt(number: u64) -> Salt {
 }
 
 fn written(codec: Codec, lines: &[String], block_bytes: usize) -> (Vec<u8>, Contents) {
-    let mut writer =
-        ObjectWriter::new(Vec::new(), codec, &tenant()).with_block_bytes(block_bytes);
+    let mut writer = ObjectWriter::new(Vec::new(), codec, &tenant()).with_block_bytes(block_bytes);
     for (number, line) in (0..).zip(lines) {
         writer.push(&salt(number), line.as_bytes()).unwrap();
     }
@@ -89,8 +88,8 @@ fn one_event_and_one_minute_are_fetched_by_range() {
     let (bytes, contents) = written(Codec::Zstd, &lines, 600);
     let fetch = |(begin, block): (u64, &Block), keep: &dyn Fn(&Entry<'_>) -> bool| {
         let end = begin + block.packed;
-        let (mut found, range) = (Vec::new(), begin as usize..end as usize);
-        read_block(&bytes[range], contents.codec, block, |entry| {
+        let (mut found, at) = (Vec::new(), |at: u64| usize::try_from(at).unwrap());
+        read_block(&bytes[at(begin)..at(end)], contents.codec, block, |entry| {
             if keep(entry) {
                 found.push(entry.line.key.id);
             }
@@ -118,8 +117,8 @@ fn one_event_and_one_minute_are_fetched_by_range() {
 fn a_block_that_is_not_the_manifests_is_refused() {
     let (bytes, contents) = written(Codec::Lz4, &lines(60), 600);
     let (first, second) = (contents.blocks[0], contents.blocks[1]);
-    let begin = first.packed as usize;
-    let bytes = &bytes[begin..begin + second.packed as usize];
+    let size = |block: &Block| usize::try_from(block.packed).unwrap();
+    let bytes = &bytes[size(&first)..][..size(&second)];
     assert!(read_block(bytes, Codec::Lz4, &second, |_| ()).is_ok());
     assert!(read_block(bytes, Codec::Lz4, &first, |_| ()).is_err());
     assert!(read_block(&bytes[..bytes.len() - 1], Codec::Lz4, &second, |_| ()).is_err());
@@ -142,8 +141,7 @@ fn lines_out_of_order_twice_or_of_others_do_not_go_in() {
 
 #[test]
 fn an_object_is_full_at_its_limit() {
-    let mut writer =
-        ObjectWriter::new(io::sink(), Codec::Lz4, &tenant()).with_block_bytes(1);
+    let mut writer = ObjectWriter::new(io::sink(), Codec::Lz4, &tenant()).with_block_bytes(1);
     for number in 0..BLOCKS_MAX as u64 {
         writer.push(&salt(number), line(number, "").as_bytes()).unwrap();
     }

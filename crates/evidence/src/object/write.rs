@@ -9,7 +9,7 @@ use super::{BLOCK_BYTES, BLOCK_LINES_MAX, BLOCKS_MAX, Block, Contents, Packed, P
 use crate::codec::Codec;
 use crate::hash::Hash;
 use crate::line::{BadLine, Line, LineKey};
-use crate::merkle::{Salt, Tree, salted_leaf};
+use crate::merkle::{SALT_BYTES, Salt, Tree, salted_leaf};
 
 /// Why a line did not go in. Nothing of it was written.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +18,9 @@ pub enum Unwritable {
     #[error(transparent)]
     Line(#[from] BadLine),
     /// It belongs before a line that is in already, or is that line again.
-    #[error("line {0:?} is not after {1:?}: read the rows in the order of id and revision, each once")]
+    #[error(
+        "line {0:?} is not after {1:?}: read the rows in the order of id and revision, each once"
+    )]
     Order(LineKey, LineKey),
     /// It is another tenant's.
     #[error("a line of tenant {0:?} in an object of tenant {1:?}")]
@@ -116,8 +118,8 @@ impl<W: Write> ObjectWriter<W> {
         self.block.range = Some(self.block.range.map_or(range, |before| before.and(range)));
         self.revisions += u64::from(line.key.revision > 0);
         self.last = Some(line.key);
-        let lines = self.block.tree.size() as usize;
-        if self.block.plain.len() >= self.block_bytes || lines >= BLOCK_LINES_MAX {
+        let full = self.block.salts.len() >= BLOCK_LINES_MAX * SALT_BYTES;
+        if self.block.plain.len() >= self.block_bytes || full {
             self.pack()?;
         }
         Ok(())

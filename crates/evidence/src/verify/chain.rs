@@ -137,6 +137,7 @@ impl<'a> Chain<'a> {
             None => None,
         };
         let Some(sealed) = sealed else {
+            self.claims.unknown.push(name.sequence..=name.sequence);
             (self.before, self.tree) = (None, None);
             return Ok(());
         };
@@ -154,8 +155,9 @@ impl<'a> Chain<'a> {
         let Some((size, head)) = self.heads.largest.clone() else { return };
         let (length, first) = (self.length(), self.next);
         if size > length {
-            self.claims.gaps.push(size);
-            let what = if first == size { format!("{first}") } else { format!("{first} to {size}") };
+            self.claims.unknown.push(first..=size);
+            let what =
+                if first == size { format!("{first}") } else { format!("{first} to {size}") };
             let detail = format!(
                 "{head} counts {size} documents, {length} are there: {what} missing at the end"
             );
@@ -169,7 +171,7 @@ impl<'a> Chain<'a> {
         let only_keys = self.counts.manifests + self.counts.receipts == 0 && self.length() <= 1;
         let code = if only_keys { Code::ChainStartMissing } else { Code::DocumentMissing };
         findings.add(code, file, format!("document {what} is missing before it"));
-        self.claims.gaps.push(to);
+        self.claims.unknown.push(from..=to);
         (self.before, self.tree) = (None, None);
     }
 

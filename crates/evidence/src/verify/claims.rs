@@ -2,10 +2,11 @@
 //! held against the documents before it at once, and against the files when the walk is over.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use super::finding::{Code, Findings};
 use crate::document::{
-    DeletedIds, Erased, ERASED_MAX, Manifest, Receipt, Scope, Sealed, Supersedes, objects_prefix,
+    DeletedIds, ERASED_MAX, Erased, Manifest, Receipt, Scope, Sealed, Supersedes, objects_prefix,
 };
 use crate::hash::Hash;
 use crate::moment;
@@ -37,8 +38,8 @@ pub(crate) struct Claims {
     pub(crate) gone: HashMap<u64, String>,
     /// Lists of deleted ids, with their receipt's file, the manifest and the count.
     pub(crate) deleted: Vec<DeletedList>,
-    /// Last numbers of the gaps.
-    pub(crate) gaps: Vec<u64>,
+    /// Numbers of documents that are missing, or there and not believed.
+    pub(crate) unknown: Vec<RangeInclusive<u64>>,
 }
 
 /// A receipt's list.
@@ -58,7 +59,11 @@ impl Claims {
 
     /// Whether a document that could be the receipt of a deletion is missing.
     pub(crate) fn receipt_may_be_missing(&self, manifest: u64) -> bool {
-        self.gaps.iter().any(|gap| *gap > manifest)
+        self.unknown.iter().any(|unknown| *unknown.end() > manifest)
+    }
+
+    fn is_unknown(&self, sequence: u64) -> bool {
+        self.unknown.iter().any(|unknown| unknown.contains(&sequence))
     }
 
     pub(crate) fn manifest(
@@ -88,10 +93,10 @@ impl Claims {
             );
             findings.add(Code::ClockSetBack, file, detail);
         }
-        if let Some(supersedes) = &manifest.supersedes {
-            if let Err(detail) = self.supersedes(header.sequence, contents.lines, supersedes) {
-                findings.add(Code::SupersedesWrong, file, detail);
-            }
+        if let Some(supersedes) = &manifest.supersedes
+            && let Err(detail) = self.supersedes(header.sequence, contents.lines, supersedes)
+        {
+            findings.add(Code::SupersedesWrong, file, detail);
         }
         self.by_name.insert(manifest.object.clone(), header.sequence);
         self.by_hash.insert(contents.packed.sha256, header.sequence);
@@ -111,6 +116,10 @@ impl Claims {
     }
 
     fn supersedes(&self, sequence: u64, lines: u64, new: &Supersedes) -> Result<(), String> {
+        // What is missing or forged is reported as that, and nothing can be held against it.
+        if self.is_unknown(new.replaces) || self.is_unknown(new.original) {
+            return Ok(());
+        }
         let known = |number: u64| {
             let claim = self.objects.get(&number).filter(|_| number < sequence);
             claim.ok_or_else(|| format!("there is no manifest {number} before it"))
@@ -122,7 +131,10 @@ impl Claims {
             None => (new.replaces, &nothing),
         };
         if before != new.original {
-            return Err(format!("the original of {} is {before}, not {}", new.replaces, new.original));
+            return Err(format!(
+                "the original of {} is {before}, not {}",
+                new.replaces, new.original
+            ));
         }
         let sorted = new.erased.windows(2).all(|two| two[0].index < two[1].index);
         if !sorted || new.erased.len() > ERASED_MAX {
@@ -175,8 +187,8 @@ impl Claims {
             (claim.document_hash == named.sha256).then_some(claim)
         });
         match (receipt.manifest, claim) {
-            // A manifest that is missing is reported as what it is: a gap.
-            (Some(named), None) if !self.gaps.iter().any(|gap| *gap >= named.sequence) => {
+            // A manifest that is missing or forged is reported as that.
+            (Some(named), None) if !self.is_unknown(named.sequence) => {
                 found.push(format!("manifest {} is not the one that it names", named.sequence));
             }
             (Some(_), Some(claim)) => {

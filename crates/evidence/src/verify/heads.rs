@@ -62,7 +62,8 @@ impl Heads {
             if keys.signed(&note, ours) {
                 heads.push((head, name));
             } else {
-                let detail = format!("its origin is {}, its signers {}", head.origin, note.key_ids());
+                let detail =
+                    format!("its origin is {}, its signers {}", head.origin, note.key_ids());
                 findings.add(Code::HeadForged, &name, detail);
             }
         }

@@ -99,7 +99,8 @@ impl Objects<'_> {
             return Ok(());
         };
         // The walk has verified this document; a file that changed under our hands is none.
-        let Some(manifest) = sealed.manifest().filter(|_| sealed.hash == claim.document_hash) else {
+        let Some(manifest) = sealed.manifest().filter(|_| sealed.hash == claim.document_hash)
+        else {
             let detail = "it changed while the archive was verified";
             findings.add(Code::DocumentUnreadable, &claim.document, detail);
             return Ok(());
@@ -110,7 +111,9 @@ impl Objects<'_> {
             if let Some(reunion) = &mut reunion {
                 reunion.push(entry.leaf);
             }
-            lists.iter_mut().for_each(|list| list.saw(entry.line.key.id, &entry.leaf));
+            for list in &mut lists {
+                list.saw(entry.line.key.id, &entry.leaf);
+            }
         })?;
         if let Some((code, detail)) = self.differs(claim, &manifest.contents, &observed) {
             findings.add(code, &claim.object, detail);
