@@ -15,6 +15,7 @@ mod reconcile;
 mod search;
 mod tail;
 mod tenants;
+mod verify;
 
 use clap::Subcommand;
 
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Tenants(tenants::Tenants),
     /// Bring events in: NDJSON, `CloudTrail`, git history
     Import(import::Import),
+    /// Check a downloaded archive, offline, from its files and public keys alone
+    Verify(verify::Verify),
     /// Bring the database's schema up to this release
     Migrate(migrate::Migrate),
     /// Ask a service on this machine whether it is alive; for containers
@@ -78,6 +81,7 @@ pub(crate) async fn run(
         Command::Dlq(command) => command.run(settings, output).await,
         Command::Parked(command) => command.run(settings, output).await,
         Command::Effects(command) => command.run(settings, output).await,
+        Command::Verify(command) => tokio::task::block_in_place(|| command.run(output)),
         Command::Migrate(command) => command.run(settings, output).await,
         Command::Healthcheck(command) => command.run(output).await,
         Command::Completions(command) => {

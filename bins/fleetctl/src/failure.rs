@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+/// What was verified is in order as far as it goes, but its end is not proved.
+pub(crate) const TAIL_UNPROVEN: u8 = 3;
 /// The command line is wrong (`EX_USAGE`).
 pub(crate) const USAGE: u8 = 64;
 /// Something does not answer (`EX_UNAVAILABLE`).

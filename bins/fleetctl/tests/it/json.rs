@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::command::fleetctl;
 use crate::dead_letters::letter;
 use crate::fleet::{Fleet, TENANT, Typed};
+use crate::verify::Archive;
 
 const RECORD: &str = "id tenant recorded_at class source event";
 const KEY: &str = "key_id tenant env scopes name created_at expires_at revoked_at last_used_at";
@@ -100,6 +101,7 @@ async fn every_command_says_json_with_the_keys_that_programs_know() {
     table.says("reconcile", &["--tenant", TENANT, &ids], sets).await;
     let depths = "queue worker waiting in_flight delayed oldest_age_secs dead_letters";
     table.says("queues", &[], depths).await;
+    verify(&mut table).await;
     dlq(&mut table).await;
     parked(&mut table).await;
     imports(&mut table).await;
@@ -109,6 +111,15 @@ async fn every_command_says_json_with_the_keys_that_programs_know() {
     // A script for a shell is no JSON.
     let told = commands().await.into_iter().filter(|name| name != "completions").collect();
     assert_eq!(typed, told, "each command of the help stands in this table");
+}
+
+async fn verify(table: &mut Table<'_>) {
+    let archive = Archive::write().await;
+    let words = [archive.path(), "--key", &archive.key];
+    let report = table.says("verify", &words, "verdict tenants").await;
+    let tenant = report["tenants"][0].as_object().unwrap();
+    let keys = "tenant verdict complete_to proven documents heads totals findings more_findings";
+    assert!(keys.split(' ').all(|key| tenant.contains_key(key)), "{tenant:?}");
 }
 
 async fn dlq(table: &mut Table<'_>) {

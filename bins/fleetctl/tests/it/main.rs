@@ -14,3 +14,4 @@ mod keys;
 mod parked;
 mod reading;
 mod redrive;
+mod verify;

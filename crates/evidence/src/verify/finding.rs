@@ -12,6 +12,8 @@ pub struct Finding {
     pub file: String,
     /// What was expected and what is there.
     pub detail: String,
+    /// What the code means.
+    pub meaning: &'static str,
 }
 
 macro_rules! codes {
@@ -133,7 +135,7 @@ impl Findings {
     pub(crate) fn add(&mut self, code: Code, file: &str, detail: impl Into<String>) {
         if self.kept.len() < FINDINGS_MAX {
             let (file, detail) = (file.to_owned(), detail.into());
-            self.kept.push(Finding { code, file, detail });
+            self.kept.push(Finding { code, file, detail, meaning: code.meaning() });
         } else {
             self.more += 1;
         }
