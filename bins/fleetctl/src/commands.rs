@@ -4,6 +4,7 @@ mod completions;
 mod dlq;
 mod doctor;
 mod effects;
+mod evidence;
 mod healthcheck;
 mod import;
 mod keys;
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     Import(import::Import),
     /// Check a downloaded archive, offline, from its files and public keys alone
     Verify(verify::Verify),
+    /// Export what proves one event, out of a downloaded archive
+    Evidence(evidence::Evidence),
     /// Bring the database's schema up to this release
     Migrate(migrate::Migrate),
     /// Ask a service on this machine whether it is alive; for containers
@@ -82,6 +85,7 @@ pub(crate) async fn run(
         Command::Parked(command) => command.run(settings, output).await,
         Command::Effects(command) => command.run(settings, output).await,
         Command::Verify(command) => tokio::task::block_in_place(|| command.run(output)),
+        Command::Evidence(command) => tokio::task::block_in_place(|| command.run(output)),
         Command::Migrate(command) => command.run(settings, output).await,
         Command::Healthcheck(command) => command.run(output).await,
         Command::Completions(command) => {

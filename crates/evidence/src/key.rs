@@ -7,8 +7,7 @@ use std::str::FromStr;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePublicKey};
+use ed25519_dalek::pkcs8::DecodePrivateKey;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
 
@@ -62,11 +61,6 @@ impl VerifyKey {
     /// Name and hash, as documents name the key.
     pub fn id(&self) -> String {
         format!("{}+{}", self.name, hex::encode(self.hash))
-    }
-
-    /// For openssl and other tools.
-    pub fn to_pem(&self) -> String {
-        self.key.to_public_key_pem(LineEnding::LF).unwrap_or_default()
     }
 
     /// Whether the signature over `message` is this key's (the strict rule of `ed25519-dalek`, which
@@ -208,7 +202,6 @@ mod tests {
         let key: VerifyKey = NEUMANN.parse().unwrap();
         assert_eq!((key.name(), key.id().as_str()), ("PeterNeumann", "PeterNeumann+c74f20a3"));
         assert_eq!(key.to_string(), NEUMANN);
-        assert!(key.to_pem().starts_with("-----BEGIN PUBLIC KEY-----\n"));
         for bad in [
             "",
             "PeterNeumann",

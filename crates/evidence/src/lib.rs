@@ -5,6 +5,7 @@
 //! It never opens a connection, reads a clock, asks the environment or deletes anything: it takes bytes
 //! and times, and answers values.
 
+pub mod bundle;
 pub mod codec;
 pub mod document;
 pub mod hash;

@@ -26,7 +26,7 @@ use crate::source::Source;
 use chain::Chain;
 use finding::Findings;
 use heads::Heads;
-use keyring::Keyring;
+pub(crate) use keyring::Keyring;
 use objects::Objects;
 
 pub use chain::Counts;

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use contracts::Tenant;
 use evidence::VerifyKey;
+use evidence::bundle::{self, BundleReport};
 use evidence::source::Directory;
 use evidence::verify::{Options, Progress, Report, TenantReport, Verdict, verify};
 use indicatif::ProgressBar;
@@ -33,7 +34,7 @@ that was removed with it, only --head-since can miss.
 Exit codes: 0 verified, 1 something is wrong (each finding is named), 3 the tail is unproven: nothing is
 wrong with what is there, but no signed head, or none of --head-since, shows that the end is.")]
 pub(crate) struct Verify {
-    /// The folder with the downloaded files
+    /// The folder with the downloaded files, or one that `fleetctl evidence` wrote
     dir: PathBuf,
     /// A public key, or a file with one per line; the first or the last key of a chain is enough
     #[arg(long = "key", value_name = "KEY|FILE", required = true)]
@@ -56,6 +57,14 @@ impl Verify {
             Failure::usage(format!("{}: {error}", self.dir.display()))
                 .hint("download the bucket first: aws s3 cp --recursive s3://BUCKET/ DIR")
         })?;
+        if bundle::is_bundle(&source)? {
+            let report = bundle::check(&source, &keys).map_err(|error| {
+                Failure::new(format!("no evidence that can be read: {error}"))
+                    .hint("`fleetctl evidence` writes such folders; ask for the whole folder")
+            })?;
+            output.value(&report, || bundle_text(&report));
+            return bundle_verdict(&report);
+        }
         let options = Options { tenant: self.tenant, head_since: self.head_since };
         let bar = output.bar(Some(0));
         let report = verify(&source, &keys, &options, |progress| show(&bar, progress));
@@ -103,16 +112,20 @@ fn show(bar: &ProgressBar, progress: &Progress) {
     bar.set_message(format!("MB, {documents} documents, {objects} objects"));
 }
 
+fn words(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Verified => "verified",
+        Verdict::TailUnproven => "TAIL UNPROVEN",
+        Verdict::Findings => "NOT AS IT WAS",
+    }
+}
+
 fn text(report: &Report) -> String {
     report.tenants.iter().map(tenant_text).collect::<Vec<_>>().join("\n")
 }
 
 fn tenant_text(report: &TenantReport) -> String {
-    let verdict = match report.verdict {
-        Verdict::Verified => "verified",
-        Verdict::TailUnproven => "TAIL UNPROVEN",
-        Verdict::Findings => "NOT AS IT WAS",
-    };
+    let verdict = words(report.verdict);
     let (documents, totals) = (&report.documents, &report.totals);
     let mut lines = vec![
         format!("{}: {verdict}", report.tenant),
@@ -149,6 +162,29 @@ fn tenant_text(report: &TenantReport) -> String {
         lines.push(format!("  and {} findings more", report.more_findings));
     }
     lines.join("\n")
+}
+
+fn bundle_text(report: &BundleReport) -> String {
+    let mut lines = vec![format!("event {}: {}", report.id, words(report.verdict))];
+    lines.extend(report.proved.iter().map(|proved| format!("  proved  {proved}")));
+    let doubts = report.doubts.iter();
+    lines.extend(doubts.map(|doubt| format!("  DOUBT   {}: {}", doubt.file, doubt.detail)));
+    lines.join("\n")
+}
+
+fn bundle_verdict(report: &BundleReport) -> Result<(), Failure> {
+    match report.verdict {
+        Verdict::Verified => Ok(()),
+        Verdict::TailUnproven => Err(Failure {
+            exit: TAIL_UNPROVEN,
+            ..Failure::new(
+                "no signed head counts every document: they may be no part of the published chain",
+            )
+            .hint("export the evidence again after the next head")
+        }),
+        Verdict::Findings => Err(Failure::new("the evidence does not prove what it says")
+            .hint("ask for the files again, and for the archive that they come from")),
+    }
 }
 
 fn verdict(report: &Report, since: Option<DateTime<Utc>>) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::command::fleetctl;
 use crate::dead_letters::letter;
 use crate::fleet::{Fleet, TENANT, Typed};
-use crate::verify::Archive;
+use crate::verify::{Archive, EVENT_ID};
 
 const RECORD: &str = "id tenant recorded_at class source event";
 const KEY: &str = "key_id tenant env scopes name created_at expires_at revoked_at last_used_at";
@@ -120,6 +120,10 @@ async fn verify(table: &mut Table<'_>) {
     let tenant = report["tenants"][0].as_object().unwrap();
     let keys = "tenant verdict complete_to proven documents heads totals findings more_findings";
     assert!(keys.split(' ').all(|key| tenant.contains_key(key)), "{tenant:?}");
+    let to = table.fleet.folder.path().join("case");
+    let words =
+        [EVENT_ID, "--tenant", "acme", "--from", archive.path(), "--to", to.to_str().unwrap()];
+    table.says("evidence", &words, "id folder files").await;
 }
 
 async fn dlq(table: &mut Table<'_>) {

@@ -18,6 +18,9 @@ use crate::command::{Said, fleetctl};
 
 const LINE: &str = r#"{"id":"01940000-0000-7000-8000-000000000001","tenant":"acme","recorded_at":"2026-01-31T22:59:59.000000Z","class":"30d","source":{"key_id":"k1"},"event":{"action":"door.opened"}}"#;
 
+/// The id in it.
+pub(crate) const EVENT_ID: &str = "01940000-0000-7000-8000-000000000001";
+
 /// Two documents, one object, one head.
 pub(crate) struct Archive {
     dir: TempDir,
@@ -142,4 +145,34 @@ async fn what_cannot_be_verified_is_wrong_usage_with_a_hint() {
     }
     let said = fleetctl(&[], &["verify", path]).await;
     assert_eq!(said.code, 64, "{said:?}");
+}
+
+#[tokio::test]
+async fn the_evidence_for_an_event_stands_by_itself() {
+    let (archive, out) = (Archive::write().await, tempfile::tempdir().unwrap());
+    let case = out.path().join("case");
+    let case_text = case.to_str().unwrap();
+    let export = |id: &'static str| {
+        let words =
+            ["evidence", id, "--tenant", "acme", "--from", archive.path(), "--to", case_text];
+        words.map(str::to_owned)
+    };
+    let run = async |words: [String; 8]| {
+        fleetctl(&[], &words.iter().map(String::as_str).collect::<Vec<_>>()).await
+    };
+    let unknown = run(export("01940000-0000-7000-8000-000000000002")).await;
+    assert_eq!((unknown.code, case.exists()), (1, false), "{unknown:?}");
+    run(export(EVENT_ID)).await.ok();
+    let again = run(export(EVENT_ID)).await;
+    assert_eq!(again.code, 64, "{again:?}");
+    let page = fs::read_to_string(case.join("README.txt")).unwrap();
+    assert!(page.contains("WHAT IS NOT PROVED"), "{page}");
+
+    let words = ["verify", case_text, "--key", &archive.key];
+    let said = fleetctl(&[], &words).await.ok();
+    assert!(said.out.contains("archived unchanged"), "{said:?}");
+    fs::write(case.join("event.json"), LINE.replace("opened", "closed") + "\n").unwrap();
+    let said = fleetctl(&[], &words).await;
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.out.contains("DOUBT   event.json"), "{said:?}");
 }

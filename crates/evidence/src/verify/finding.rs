@@ -141,3 +141,17 @@ impl Findings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_explained_in_the_documents() {
+        let document = include_str!("../../../../docs/ARCHIVE.md");
+        for code in Code::ALL {
+            let row = format!("| `{code}` | {} |\n", code.meaning());
+            assert!(document.contains(&row), "docs/ARCHIVE.md lacks {row}");
+        }
+    }
+}

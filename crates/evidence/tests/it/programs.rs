@@ -50,7 +50,6 @@ async fn a_document_is_checked_by_hand() {
     let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
     write("document.note", &scene.files[&scene.document(10)]);
     write("before.note", &scene.files[&scene.document(9)]);
-    write("key.pem", scene.key().to_pem().as_bytes());
     let hash = run(dir.path(), "sha256sum", "head -n 1 document.note | sha256sum").unwrap();
     let said = run(dir.path(), "sed", "sed -n 6p document.note").unwrap();
     assert_eq!(hash[..64], said[..64]);
@@ -58,11 +57,15 @@ async fn a_document_is_checked_by_hand() {
     let before = String::from_utf8(before).unwrap();
     let header = scene.sealed(10).document.header;
     assert_eq!(header.previous.unwrap().to_string(), before[..64]);
+    let key = format!("key='{}'\n", scene.key());
     run(
         dir.path(),
         "openssl",
-        "sed -n 3,6p document.note > statement
+        &(key
+            + r#"{ printf '\060\052\060\005\006\003\053\145\160\003\041\000'; echo "${key##*+}" | base64 -d | tail -c 32; } |
+           openssl pkey -pubin -inform DER -out key.pem
+         sed -n 3,6p document.note > statement
          tail -n 1 document.note | cut -d ' ' -f 3 | base64 -d | tail -c 64 > signature
-         openssl pkeyutl -verify -pubin -inkey key.pem -rawin -in statement -sigfile signature",
+         openssl pkeyutl -verify -pubin -inkey key.pem -rawin -in statement -sigfile signature"#),
     );
 }
