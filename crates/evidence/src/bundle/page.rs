@@ -16,45 +16,55 @@ WHAT IS NOT PROVED
 - That no other copy of the event exists. A receipt names the copies that were known.
 ";
 
+const HOW: &str = "\
+HOW TO CHECK IT
+
+  fleetctl verify THIS-FOLDER --key THE-PUBLIC-KEY
+
+Get the public key from somebody you trust, not from this folder. The formats, and how to check each
+step by hand, are in Flotilla's docs/ARCHIVE.md.
+";
+
 /// The page.
 pub(super) fn text(evidence: &Evidence, documents: &[&Sealed], head: Option<&Head>) -> String {
     let Evidence { tenant, id, .. } = evidence;
-    let mut page = format!("EVIDENCE FOR EVENT {id} OF {tenant}\n\nWHAT THESE FILES PROVE\n\n");
+    let mut parts =
+        vec![format!("EVIDENCE FOR EVENT {id} OF {tenant}\n\nWHAT THESE FILES PROVE\n\n")];
     if let Some(archived) = &evidence.archived {
-        page += &format!(
+        parts.push(format!(
             "- {EVENT} holds the event's bytes as they were accepted. With its salt, and the hashes in\n  {INDEX}, they give the root that manifest {} states. The manifest is signed: nobody without the\n  key could have changed a byte since.\n",
             archived.manifest
-        );
+        ));
     }
     if let Some(deleted) = &evidence.deleted {
-        page += &format!(
+        parts.push(format!(
             "- The event was deleted from the database and from search. Receipt {} is signed and states the\n  root of a list of what was deleted; the hashes in {INDEX} show that this event is in the list.\n",
             deleted.receipt
-        );
+        ));
     }
-    page += &match head {
+    parts.push(match head {
         Some(head) => format!(
             "- {HEAD} is a signed statement of {} over the first {} documents of the chain. The hashes\n  in {INDEX} show which of the documents below it counts, each at its place.\n",
             moment::text(head.at),
             head.size
         ),
         None => "- No signed head was at hand. That the documents below are part of the published chain is not\n  proved yet; their signatures are.\n".to_owned(),
+    });
+    parts.push("\nTHE DOCUMENTS\n\n".to_owned());
+    parts.extend(documents.iter().map(|sealed| document(sealed)));
+    parts.push(format!("\n{NOT_PROVED}\n{HOW}"));
+    parts.concat()
+}
+
+fn document(sealed: &Sealed) -> String {
+    let header = &sealed.document.header;
+    let what = match &sealed.document.body {
+        Body::Key(record) => format!("the key that signs from here on ({})", record.reason),
+        Body::Manifest(manifest) => format!("what {} holds", manifest.object),
+        Body::Receipt(receipt) => {
+            format!("{} events deleted, asked for by {}", receipt.deleted, receipt.requester)
+        }
     };
-    page += "\nTHE DOCUMENTS\n\n";
-    for sealed in documents {
-        let header = &sealed.document.header;
-        let what = match &sealed.document.body {
-            Body::Key(record) => format!("the key that signs from here on ({})", record.reason),
-            Body::Manifest(manifest) => format!("what {} holds", manifest.object),
-            Body::Receipt(receipt) => {
-                format!("{} events deleted, asked for by {}", receipt.deleted, receipt.requester)
-            }
-        };
-        let at = moment::text(header.issued_at);
-        page += &format!("- {:012}, {at}, signed by {}: {what}\n", header.sequence, header.key_id);
-    }
-    page += &format!("\n{NOT_PROVED}\nHOW TO CHECK IT\n\n");
-    page += "  fleetctl verify THIS-FOLDER --key THE-PUBLIC-KEY\n\n";
-    page += "Get the public key from somebody you trust, not from this folder. The formats, and how to check\neach step by hand, are in Flotilla's docs/ARCHIVE.md.\n";
-    page
+    let at = moment::text(header.issued_at);
+    format!("- {:012}, {at}, signed by {}: {what}\n", header.sequence, header.key_id)
 }

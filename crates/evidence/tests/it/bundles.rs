@@ -89,10 +89,11 @@ async fn evidence_under_an_old_key_is_checked_with_the_new_one() {
 #[tokio::test]
 async fn any_change_of_the_evidence_is_found() {
     let scene = archive().await;
-    for number in [0, 3, 405] {
+    for (first, number) in [(0, 0), (5, 3), (9, 405)] {
         let files = bundle(&scene, number);
         for name in files.keys().filter(|name| *name != PAGE) {
-            for at in 0..files[name].len() {
+            // Every thirteenth byte; each event begins at another.
+            for at in (first..files[name].len()).step_by(13) {
                 let mut changed = files.clone();
                 changed.get_mut(name).unwrap()[at] ^= 0x01;
                 let found = check(&changed, &[scene.key()]);
