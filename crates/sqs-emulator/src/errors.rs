@@ -6,6 +6,8 @@ use std::fmt;
 /// Which modelled (or generic) error it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
+    /// Asked for by a page of another origin in a browser.
+    AccessDenied,
     /// Ids of a batch repeat.
     BatchEntryIdsNotDistinct,
     /// A batch is larger than a message may be.
@@ -63,7 +65,10 @@ impl ErrorKind {
     pub fn status(self) -> u16 {
         match self {
             Self::ReceiptHandleIsInvalid | Self::ResourceNotFound => 404,
-            Self::PurgeQueueInProgress | Self::OverLimit | Self::RequestThrottled => 403,
+            Self::AccessDenied
+            | Self::PurgeQueueInProgress
+            | Self::OverLimit
+            | Self::RequestThrottled => 403,
             Self::InternalFailure => 500,
             Self::ServiceUnavailable => 503,
             _ => 400,
@@ -73,6 +78,7 @@ impl ErrorKind {
     /// Namespace and shape, as `__type` carries them.
     pub fn shape(self) -> &'static str {
         match self {
+            Self::AccessDenied => "com.amazon.coral.service#AccessDeniedException",
             Self::BatchEntryIdsNotDistinct => "com.amazonaws.sqs#BatchEntryIdsNotDistinct",
             Self::BatchRequestTooLong => "com.amazonaws.sqs#BatchRequestTooLong",
             Self::EmptyBatchRequest => "com.amazonaws.sqs#EmptyBatchRequest",
@@ -106,6 +112,7 @@ impl ErrorKind {
     /// The older code, which the query protocol and `x-amzn-query-error` carry.
     pub fn query_code(self) -> &'static str {
         match self {
+            Self::AccessDenied => "AccessDenied",
             Self::BatchEntryIdsNotDistinct => "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
             Self::BatchRequestTooLong => "AWS.SimpleQueueService.BatchRequestTooLong",
             Self::EmptyBatchRequest => "AWS.SimpleQueueService.EmptyBatchRequest",

@@ -27,6 +27,7 @@ mod controls;
 mod dispatch;
 mod faulty;
 mod looks;
+mod origin;
 
 /// Connections at once; later ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 10_000;

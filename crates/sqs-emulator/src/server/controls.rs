@@ -13,7 +13,7 @@ use axum::routing::get;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::App;
+use super::{App, origin};
 
 /// How far the clock is to be moved.
 #[derive(Deserialize)]
@@ -68,16 +68,20 @@ async fn replace(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -
     }
 }
 
-async fn clear(State(app): State<Arc<App>>) -> Response<Body> {
+async fn clear(State(app): State<Arc<App>>, mut headers: HeaderMap) -> Response<Body> {
     // A method that browsers ask about first: it needs no content type.
-    let json = HeaderMap::from_iter([(header::CONTENT_TYPE, JSON)]);
-    replace(State(app), json, Bytes::new()).await
+    headers.insert(header::CONTENT_TYPE, JSON);
+    replace(State(app), headers, Bytes::new()).await
 }
 
 const JSON: axum::http::HeaderValue = axum::http::HeaderValue::from_static("application/json");
 
 /// Whether that request may turn something.
 fn allow(app: &App, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
+    if origin::own(headers).is_err() {
+        let problem = "a page of another origin in a browser sent this";
+        return Err((StatusCode::FORBIDDEN, problem));
+    }
     if !app.test_controls {
         let problem = "test controls are off: start sqs-local with --test-controls";
         return Err((StatusCode::FORBIDDEN, problem));

@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use bytes::Bytes;
 
-use super::{App, faulty};
+use super::{App, faulty, origin};
 use crate::codec::{Protocol, Reply, credentials, json, query, urls};
 use crate::errors::{ErrorKind, SqsError};
 use crate::limits::REQUEST_BYTES_MAX;
@@ -46,6 +46,7 @@ async fn answer_json(
     hang_up: &mut bool,
 ) -> Reply {
     let answer = async {
+        origin::own(&parts.headers)?;
         let caller = caller(parts, host, None)?;
         let body = read(body).await?;
         let mut request = json::decode(text(parts, "x-amz-target"), &body, &caller)?;
@@ -68,6 +69,7 @@ async fn answer_query(
     let query = parts.uri.query();
     let format = query::Format::of(text(parts, "accept"));
     let answer = async {
+        origin::own(&parts.headers)?;
         let caller = caller(parts, host, query::credential(query).as_deref())?;
         let body = read(body).await?;
         // The host may name the region of a queue's URL, so that the whole of it is read.

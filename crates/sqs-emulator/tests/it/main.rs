@@ -15,6 +15,7 @@ mod forms;
 mod http;
 mod limits;
 mod long_polls;
+mod origins;
 mod page;
 mod quotas;
 mod redrive;
