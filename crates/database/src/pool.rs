@@ -96,22 +96,22 @@ impl Database {
         PgConnection::connect_with(&self.options).await
     }
 
-    /// The schema's version, without ever waiting for the pool: through a connection that is idle
+    /// The schema's migrations, without ever waiting for the pool: through a connection that is idle
     /// in it, else through a new one, whose error says what the pool would hide behind a timeout.
-    async fn look(&self) -> Result<i64, sqlx::Error> {
+    async fn look(&self) -> Result<Vec<i64>, sqlx::Error> {
         if let Some(mut pooled) = self.pool.try_acquire()
-            && let Ok(version) = crate::schema::version(&mut pooled).await
+            && let Ok(applied) = crate::schema::versions(&mut pooled).await
         {
-            return Ok(version);
+            return Ok(applied);
         }
         let mut connection = self.dedicated().await?;
         if let Some(role) = self.role.name() {
             let set_role = AssertSqlSafe(format!("SET ROLE {role}"));
             sqlx::raw_sql(set_role).execute(&mut connection).await?;
         }
-        let version = crate::schema::version(&mut connection).await?;
+        let applied = crate::schema::versions(&mut connection).await?;
         connection.close().await.ok();
-        Ok(version)
+        Ok(applied)
     }
 }
 
@@ -121,10 +121,10 @@ impl Probe for Database {
         "postgres"
     }
 
-    /// Reachable, the role exists, and the schema is at least the one this binary was built for.
+    /// Reachable, the role exists, and the schema has every migration of this binary.
     async fn probe(&self) -> Result<(), String> {
         match timed(PROBE_TIMEOUT, self.look()).await {
-            Ok(version) => crate::schema::compatible(version),
+            Ok(applied) => crate::schema::compatible(&applied),
             Err(error) => Err(crate::schema::explain(&error)),
         }
     }

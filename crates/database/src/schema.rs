@@ -70,9 +70,14 @@ impl Database {
     }
 }
 
-pub(crate) async fn version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success")
-        .fetch_one(connection)
+async fn version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    Ok(versions(connection).await?.last().copied().unwrap_or(0))
+}
+
+/// The migrations applied to the database, oldest first.
+pub(crate) async fn versions(connection: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version")
+        .fetch_all(connection)
         .await
 }
 
@@ -105,22 +110,30 @@ async fn applied(connection: &mut PgConnection) -> Result<Vec<i64>, MigrateError
     if !exists {
         return Ok(Vec::new());
     }
-    sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version")
-        .fetch_all(connection)
-        .await
-        .map_err(MigrateError::Connection)
+    versions(connection).await.map_err(MigrateError::Connection)
 }
 
-/// Whether a schema of that version serves this binary. A newer one does: each migration is safe
-/// beside the previous release's code.
-pub(crate) fn compatible(version: i64) -> Result<(), String> {
-    let wanted = latest();
-    if version >= wanted {
+/// Whether a schema with those migrations serves this binary: none of its own may be missing, also
+/// not in the middle, where a build of another branch was there first. A newer schema serves: each
+/// migration is safe beside the previous release's code.
+pub(crate) fn compatible(applied: &[i64]) -> Result<(), String> {
+    let missing: Vec<i64> = MIGRATOR
+        .iter()
+        .map(|migration| migration.version)
+        .filter(|version| !applied.contains(version))
+        .collect();
+    let (Some(first), at) = (missing.first(), applied.last().copied().unwrap_or(0)) else {
         return Ok(());
-    }
-    Err(format!(
-        "schema is at version {version}, this binary needs {wanted}: run `fleetctl migrate`"
-    ))
+    };
+    let wanted = latest();
+    Err(if at < *first {
+        format!("schema is at version {at}, this binary needs {wanted}: run `fleetctl migrate`")
+    } else {
+        format!(
+            "schema is at version {at} and lacks {missing:?}, which came out of order: run \
+             `fleetctl migrate`, which applies them"
+        )
+    })
 }
 
 /// An error in an operator's words.

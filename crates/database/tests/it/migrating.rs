@@ -3,6 +3,7 @@
 use contracts::RetentionClass;
 use database::sqlx::AssertSqlSafe;
 use database::{Database, DatabaseConfig, Role};
+use queue_core::Probe;
 use testkit::TestDatabase;
 
 #[tokio::test]
@@ -50,6 +51,33 @@ async fn an_owner_that_is_no_superuser_is_enough() {
     for role in [Role::Api, Role::Worker] {
         connect(role).schema_version().await.expect("may look at the schema");
     }
+}
+
+/// A build of another branch was there first: a later migration is applied, an earlier one is not.
+#[tokio::test]
+async fn what_came_out_of_order_is_named_and_applied() {
+    let database = TestDatabase::unmigrated().await;
+    let owner = database.connect(Role::Owner);
+    let all = owner.migrate().await.expect("migrates").applied;
+    assert!(owner.probe().await.is_ok());
+    // As if 6 had not been there yet when 7 was applied.
+    let undo = "DROP TABLE parked_messages; DROP TABLE parked_groups;
+                DELETE FROM _sqlx_migrations WHERE version = 6";
+    database::sqlx::raw_sql(undo).execute(owner.pool()).await.expect("undoes");
+    for role in [Role::Owner, Role::Worker, Role::Api] {
+        let reason = database.connect(role).probe().await.expect_err("not ready");
+        assert!(reason.contains("lacks [6]") && reason.contains("fleetctl migrate"), "{reason}");
+    }
+    let report = owner.migrate().await.expect("migrates");
+    assert_eq!((report.applied, Some(report.version)), (vec![6], all.last().copied()));
+    assert_eq!(owner.probe().await, Ok(()));
+    let parked = "SELECT count(*) FROM parked_groups";
+    database::sqlx::query(parked).execute(owner.pool()).await.expect("is there");
+    // One that was never migrated so far is told the plain way.
+    let behind = "DELETE FROM _sqlx_migrations WHERE version >= 6";
+    database::sqlx::raw_sql(behind).execute(owner.pool()).await.expect("undoes");
+    let reason = owner.probe().await.expect_err("not ready");
+    assert!(reason.starts_with("schema is at version 5, this binary needs"), "{reason}");
 }
 
 async fn sqlx_count(database: &TestDatabase) -> i64 {
