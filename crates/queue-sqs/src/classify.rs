@@ -1,11 +1,12 @@
-//! What an SQS error means to the engine. SQS says the same thing under several names (query code,
-//! shape name, generic throttles), so it is decided here, once, by name.
+//! Which of the engine's words an SQS error is. SQS says the same thing under several names (query code,
+//! shape name, generic throttles), so names are read here and nowhere else; a status without a known name
+//! is read by the table of every sink. What is done about a word is not decided here.
 
 use std::fmt::Debug;
 
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::BatchResultErrorEntry;
-use queue_core::{DriverError, EntryError};
+use queue_core::{DriverError, EntryError, Trouble};
 
 /// Fewer calls, please. From the SDK's own list of throttling codes, plus SQS's `OverLimit` (too
 /// many messages in flight), which goes away as messages are settled.
@@ -97,18 +98,24 @@ fn by_code(code: &str, message: &str, status: u16, what: &str) -> DriverError {
         ("", message) => format!("{what}: {message}"),
         (code, message) => format!("{what}: {code}: {message}"),
     };
-    if THROTTLED.contains(&code) || status == 429 {
-        DriverError::Throttled(text)
-    } else if PASSING.contains(&code) || status >= 500 || unreadable(code, status) {
-        DriverError::Unavailable(text)
-    } else {
-        DriverError::Refused(text)
+    if THROTTLED.contains(&code) {
+        return DriverError::Throttled(text);
+    }
+    if PASSING.contains(&code) || unreadable(code, status) {
+        return DriverError::Unavailable(text);
+    }
+    match Trouble::of_status(status) {
+        Some(Trouble::Throttled) => DriverError::Throttled(text),
+        Some(Trouble::Timeout) => DriverError::Timeout(text),
+        // Its fault; 401 and 403 are about us, and stay so until somebody mends our rights.
+        Some(Trouble::Unavailable) if status >= 500 => DriverError::Unavailable(text),
+        _ => DriverError::Refused(text),
     }
 }
 
 /// An answer that was cut off or is not SQS's: the call may have taken effect.
 fn unreadable(code: &str, status: u16) -> bool {
-    code.is_empty() && (status < 400 || status == 408)
+    code.is_empty() && status < 400
 }
 
 /// One entry of a batch.
@@ -156,6 +163,22 @@ mod tests {
         assert_eq!(kind("AWS.SimpleQueueService.NonExistentQueue", 400), "refused");
         assert_eq!(kind("AccessDenied", 403), "refused");
         assert_eq!(kind("com.amazonaws.sqs#OverLimit", 403), "throttled");
+    }
+
+    /// One table: a status reads here as it does for every other sink, but that a call which is refused
+    /// is no message's fault.
+    #[test]
+    fn a_status_without_a_name_reads_as_for_every_sink() {
+        for status in 200..600 {
+            let expected = match Trouble::of_status(status) {
+                Some(trouble @ (Trouble::Throttled | Trouble::Timeout)) => trouble,
+                _ => Trouble::Unavailable,
+            };
+            for code in ["", "SomethingNew"] {
+                let found = by_code(code, "text", status, "q").trouble();
+                assert_eq!(found, expected, "{code} {status}");
+            }
+        }
     }
 
     #[test]
