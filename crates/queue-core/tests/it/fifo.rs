@@ -2,6 +2,7 @@
 
 mod chains;
 mod parking;
+mod parking_large;
 mod refused;
 pub(crate) mod rig;
 mod store;
