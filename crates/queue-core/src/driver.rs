@@ -119,7 +119,7 @@ pub enum EntryError {
 
 /// A settle, extend or send that takes longer has failed, should a driver's own limit not hold; below
 /// the shortest lease in the catalogue, so that there is time for another try.
-pub(crate) const CALL_MAX: Duration = Duration::from_secs(10);
+pub const CALL_MAX: Duration = Duration::from_secs(10);
 
 /// Waits for a batch call, not beyond [`CALL_MAX`].
 pub(crate) async fn within_limit(

@@ -98,6 +98,7 @@ impl<W: Worker> Engine<W> {
         parks_where_it_must(&*worker)?;
         let status =
             Arc::new(EngineStatus::new(<W::Message as Message>::QUEUE.name.to_owned(), W::NAME));
+        status.times.get_or_init(|| (&config).into());
         Ok(Self { worker, ports, config, status })
     }
 

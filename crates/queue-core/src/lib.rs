@@ -38,6 +38,6 @@ pub use effects::{EffectKey, Effects, MemoryEffects};
 pub use engine::{DrainReport, Engine, EngineConfig, Ports};
 pub use park::{MemoryParking, ParkStore};
 pub use send::{SendError, SendLimits, Sender};
-pub use status::{EngineStatus, StatusSnapshot};
+pub use status::{EngineStatus, StatusSnapshot, Times};
 pub use taxonomy::Trouble;
 pub use worker::{Attempt, Delivery, Error, ErrorClass, Failure, Reason, RejectedPart, Worker};

@@ -1,12 +1,13 @@
 //! What `/status` shows: the engine's figures, read without stopping it.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::config::EngineConfig;
 use crate::park::ParkFigures;
 
 /// How one breaker stands.
@@ -41,6 +42,30 @@ pub struct Totals {
     pub broker_calls: u64,
 }
 
+/// The times that an engine runs with, whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    /// Lease taken at receipt and by each extension.
+    pub lease_secs: u64,
+    /// After so long without progress a handler is cancelled.
+    pub progress_timeout_secs: u64,
+    /// A long poll's wait.
+    pub wait_secs: u64,
+    /// A drain ends within this.
+    pub drain_budget_secs: u64,
+}
+
+impl From<&EngineConfig> for Times {
+    fn from(config: &EngineConfig) -> Self {
+        Self {
+            lease_secs: config.lease.as_secs(),
+            progress_timeout_secs: config.progress_timeout.as_secs(),
+            wait_secs: config.wait.as_secs(),
+            drain_budget_secs: config.drain_budget.as_secs(),
+        }
+    }
+}
+
 /// One reading.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StatusSnapshot {
@@ -64,6 +89,8 @@ pub struct StatusSnapshot {
     pub parked: ParkFigures,
     /// A drain has begun.
     pub draining: bool,
+    /// What it runs with; `None` before it was started.
+    pub times: Option<Times>,
     /// Sums since the start.
     pub totals: Totals,
 }
@@ -74,6 +101,7 @@ pub struct EngineStatus {
     queue: String,
     worker: &'static str,
     started: Instant,
+    pub(crate) times: OnceLock<Times>,
     pub(crate) in_flight: AtomicUsize,
     bytes_in_hand: AtomicUsize,
     pub(crate) leases: AtomicUsize,
@@ -105,6 +133,7 @@ impl EngineStatus {
             queue,
             worker,
             started: Instant::now(),
+            times: OnceLock::new(),
             in_flight: AtomicUsize::new(0),
             bytes_in_hand: AtomicUsize::new(0),
             leases: AtomicUsize::new(0),
@@ -162,6 +191,7 @@ impl EngineStatus {
                 .clone(),
             parked: *self.parked.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
             draining: self.draining.load(Ordering::Relaxed),
+            times: self.times.get().copied(),
             totals: Totals {
                 received: read(&self.received),
                 settled: read(&self.settled),

@@ -2,6 +2,7 @@
 //! with what to do when it fails. It changes nothing.
 
 mod queues;
+mod times;
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use contracts::audit::{BulkIndex, LogItem};
 use contracts::{ErrorCode, QueueSpec, errors};
 use database::Role;
 use database::tenants::TenantState;
-use queue_core::{Clock, SystemClock};
+use queue_core::{Clock, SystemClock, Times};
 use serde::{Deserialize, Serialize};
 
 use super::interrupt::Interrupt;
@@ -211,6 +211,12 @@ impl Outlook {
                 format!("fleetctl dlq redrive {} --id {} --yes", spec.key, short_id(&row.id)),
             )
         })
+    }
+
+    /// The times that the queue's running workers say they run with.
+    pub(in crate::commands) fn times(&self, spec: &QueueSpec) -> Vec<Times> {
+        let said = self.sections(spec).filter_map(|section| section.get("times"));
+        said.filter_map(|times| Times::deserialize(times).ok()).collect()
     }
 
     fn runs_this_build(&self, spec: &QueueSpec) -> bool {

@@ -8,7 +8,7 @@ use contracts::QueueSpec;
 use contracts::catalogue::{QUEUES, QueueKind};
 use queue_core::driver::QueueAttributes;
 
-use super::Finding;
+use super::{Finding, times};
 use crate::commands::dlq::{AdminPorts, prospects};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -73,6 +73,7 @@ pub(super) async fn all(settings: &Settings, ports: &AdminPorts, letters: usize)
             }
         };
         findings.push(judged(what, spec, &own, &dead));
+        findings.extend(times::fit(spec, &own, &outlook.times(spec)));
         if letters > 0 && dead.depth.visible > 0 {
             let quiet = Output::new(true);
             let found = prospects(settings, spec, &outlook, letters, &quiet).await;
