@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
-use evidence::document::{Body, Kind, Receipt, document_name};
+use evidence::document::{Body, KeyRecord, Kind, Receipt, document_name};
 use evidence::verify::{Code, Verdict};
 use evidence::{Codec, Signer};
 
@@ -53,6 +53,7 @@ async fn every_attack_is_named_as_itself() {
     documents(&mut table).await;
     receipts(&mut table).await;
     with_the_keys(&mut table).await;
+    key_records(&mut table).await;
     superseding(&mut table).await;
     heads(&mut table).await;
     assert_eq!(table.rows, table.expected);
@@ -265,10 +266,31 @@ async fn with_the_keys(table: &mut Table) {
     let eleven = scene.issue(Body::Receipt(Box::new(receipt))).await;
     let file = scene.document(eleven);
     table.row("receipt that does not add up", &scene, &[(ReceiptWrong, file)]);
+}
+
+async fn key_records(table: &mut Table) {
+    use Code::*;
+    let clean = table.copy();
+    // Somebody else's key declares itself the next one, and goes on.
+    let mut scene = clean.clone();
+    let record = KeyRecord {
+        public_key: signer(9).key().to_string(),
+        replaces: Some(signer(1).key().id()),
+        reason: "rotation".into(),
+    };
+    let eleven = scene.issue_with(Body::Key(record), &[9]).await;
+    scene.seed = 9;
+    let twelve = scene.archive(60, Codec::Gzip, &scene.events(900, 3)).await;
+    let expected = [
+        (KeyRecordForged, scene.document(eleven)),
+        (ManifestResigned, scene.document(twelve)),
+        (ObjectUnlisted, scene.object(twelve)),
+    ];
+    table.row("key that declares itself", &scene, &expected);
 
     let mut scene = clean.clone();
     let eleven = scene.rotate(2).await;
-    let mut document = scene.sealed(eleven).document;
+    let document = scene.sealed(eleven).document;
     scene.replace(eleven, &document, &[1]).await;
     let file = scene.document(eleven);
     table.row("key record without the new key's consent", &scene, &[(KeyRecordForged, file)]);
@@ -276,7 +298,7 @@ async fn with_the_keys(table: &mut Table) {
     let mut scene = clean.clone();
     scene.rotate(2).await;
     scene.seed = 1;
-    document = clean.sealed(10).document;
+    let document = clean.sealed(10).document;
     let twelve = scene.issue(document.body).await;
     let file = scene.document(twelve);
     table.row("retired key used", &scene, &[(SignedByRetiredKey, file)]);
