@@ -6,6 +6,7 @@ use std::time::Duration;
 use chassis::{CommonArgs, WorkerArgs};
 use contracts::QueueSpec;
 use contracts::catalogue::{QUEUES, QueueKind};
+use queue_core::config::WAIT_MAX;
 use queue_core::driver::QueueAttributes;
 
 use super::{Finding, times};
@@ -56,6 +57,12 @@ pub(super) async fn all(settings: &Settings, ports: &AdminPorts, letters: usize)
         Err(failure) => return vec![Finding::bad("SQS", failure.message, hint)],
     };
     let outlook = ports.outlook(settings).await;
+    // A wrong one is told by `drain`.
+    let (common, worker) = (settings.read::<CommonArgs>(), settings.read::<WorkerArgs>());
+    let variables = (
+        worker.map_or(WAIT_MAX.as_secs(), |args| args.worker_wait_secs),
+        common.map_or(28, |args| args.drain_budget_secs),
+    );
     let mut findings = Vec::new();
     for spec in QUEUES {
         let what = format!("queue {}", spec.key);
@@ -73,7 +80,7 @@ pub(super) async fn all(settings: &Settings, ports: &AdminPorts, letters: usize)
             }
         };
         findings.push(judged(what, spec, &own, &dead));
-        findings.extend(times::fit(spec, &own, &outlook.times(spec)));
+        findings.extend(times::fit(spec, &own, &outlook.times(spec), variables));
         if letters > 0 && dead.depth.visible > 0 {
             let quiet = Output::new(true);
             let found = prospects(settings, spec, &outlook, letters, &quiet).await;

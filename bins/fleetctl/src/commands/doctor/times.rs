@@ -10,9 +10,15 @@ use queue_core::{EngineConfig, Times, Worker};
 use super::Finding;
 
 /// What is found of each worker; of this build's where none answers, and of none where it has none.
-pub(super) fn fit(spec: &QueueSpec, own: &QueueAttributes, running: &[Times]) -> Option<Finding> {
+/// `wait_secs` and `drain_budget_secs` are what the variables of this environment say.
+pub(super) fn fit(
+    spec: &QueueSpec,
+    own: &QueueAttributes,
+    running: &[Times],
+    (wait_secs, drain_budget_secs): (u64, u64),
+) -> Option<Finding> {
     let what = format!("times of {}", spec.key);
-    let built = built(spec);
+    let built = built(spec).map(|times| Times { wait_secs, drain_budget_secs, ..times });
     let whose = if running.is_empty() { ", as this build's worker (none answers)" } else { "" };
     let all: Vec<Times> = if running.is_empty() { vec![built?] } else { running.to_vec() };
     if let Some((found, hint)) = all.iter().find_map(|times| misfit(spec, own, times)) {
@@ -135,17 +141,21 @@ mod tests {
     #[test]
     fn running_workers_are_believed_and_without_one_this_build_is() {
         let own = queue();
-        let built = fit(&AUDIT_INDEX, &own, &[]).unwrap();
+        let built = fit(&AUDIT_INDEX, &own, &[], (20, 28)).unwrap();
         assert!(built.ok && built.found.contains("none answers"), "{}", built.found);
-        assert!(fit(&AUDIT_LEGACY, &own, &[]).unwrap().ok);
-        assert!(fit(&AUDIT_RETENTION, &own, &[]).is_none(), "this build has no worker of it");
-        let running = fit(&AUDIT_INDEX, &own, &[RIGHT]).unwrap();
+        assert!(built.found.contains("any after 25 s"), "by the variables: {}", built.found);
+        assert!(fit(&AUDIT_LEGACY, &own, &[], (20, 28)).unwrap().ok);
+        assert!(
+            fit(&AUDIT_RETENTION, &own, &[], (20, 28)).is_none(),
+            "this build has no worker of it"
+        );
+        let running = fit(&AUDIT_INDEX, &own, &[RIGHT], (20, 60)).unwrap();
         assert!(
             running.ok && running.found.contains("in a drain any after 25 s"),
             "{}",
             running.found
         );
         let one_is_wrong = [RIGHT, Times { lease_secs: 10, ..RIGHT }];
-        assert!(!fit(&AUDIT_INDEX, &own, &one_is_wrong).unwrap().ok);
+        assert!(!fit(&AUDIT_INDEX, &own, &one_is_wrong, (20, 28)).unwrap().ok);
     }
 }
