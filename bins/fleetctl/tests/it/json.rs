@@ -2,9 +2,11 @@
 //! may come, none may go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use contracts::catalogue::AUDIT_INDEX;
-use database::{PostgresParking, Role};
+use database::{PostgresEffects, PostgresParking, Role};
+use queue_core::effects::{Begun, EffectKey, Effects};
 use queue_core::park::{ParkDesk, ParkReason, ParkStore, ParkedMessage, Place};
 use queue_core::{Clock, SystemClock};
 use serde_json::{Value, json};
@@ -104,6 +106,7 @@ async fn every_command_says_json_with_the_keys_that_programs_know() {
     verify(&mut table).await;
     dlq(&mut table).await;
     parked(&mut table).await;
+    effects(&mut table).await;
     imports(&mut table).await;
     tail(&mut table).await;
 
@@ -177,6 +180,20 @@ async fn parked(table: &mut Table<'_>) {
     for decision in ["parked release", "parked replay"] {
         table.says(decision, &yes, "queue group messages").await;
     }
+}
+
+async fn effects(table: &mut Table<'_>) {
+    let ledger = PostgresEffects::new(&table.fleet.database.connect(Role::Worker));
+    let key = EffectKey::named("orders.mail", TENANT.parse().unwrap(), "order-17");
+    let begun = ledger.begin(&key, "worker 1", Duration::from_secs(30)).await.unwrap();
+    let Begun::Fresh(entry) = begun else { panic!("{begun:?}") };
+    ledger.extend(&entry, Duration::ZERO).await.unwrap();
+    let open = "effect scope tenant key standing begun_by since held_secs outcome expires_at epoch";
+    let row = table.says("effects list", &[], open).await;
+    let name = row["effect"].as_str().unwrap();
+    table.says("effects show", &[name], "effect decisions").await;
+    let settle = [name, "--done", "--reason", "the customer has it", "--yes"];
+    table.says("effects settle", &settle, "effect standing by").await;
 }
 
 async fn imports(table: &mut Table<'_>) {

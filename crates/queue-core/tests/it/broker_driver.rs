@@ -1,6 +1,7 @@
 //! A driver over the emulator's broker, on tokio's clock, with faults by script: what a call does can
 //! be refused, lost on the way back, slowed down or broken per entry.
 
+mod by_hand;
 pub(crate) mod wire;
 
 use std::collections::BTreeMap;
@@ -12,11 +13,11 @@ use chrono::{DateTime, Utc};
 use queue_core::driver::{Depth, EntryResults, QueueAttributes, ReceiveRequest};
 use queue_core::{Clock, Driver, DriverError, EntryError, Outgoing, Received};
 use sqs_emulator::operations::{Receive, VisibilityChange};
-use sqs_emulator::{Broker, BrokerConfig, Caller, Draft, QueueArn, Request, Response, SqsError};
+use sqs_emulator::{Broker, BrokerConfig, Caller, QueueArn, Request, Response, SqsError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use wire::{all, draft, entry, id, received, whole};
+use wire::{draft, entry, id, whole};
 
 /// 2026-01-01, so that times look like times.
 const EPOCH_MS: i64 = 1_767_225_600_000;
@@ -192,69 +193,6 @@ impl BrokerQueue {
             in_flight: read("ApproximateNumberOfMessagesNotVisible"),
             delayed: read("ApproximateNumberOfMessagesDelayed"),
         }
-    }
-
-    /// Sends past the script.
-    pub(crate) fn put(&self, body: &str) {
-        let draft = Draft::text(body);
-        let queue = Some(self.arn.clone());
-        self.world.call(Request::SendMessage { queue, draft: Box::new(draft) }).unwrap();
-    }
-
-    /// Sends to a FIFO queue past the script.
-    pub(crate) fn put_in(&self, group: &str, deduplication: &str, body: &str) {
-        let (group, deduplication) = (Some(group.to_owned()), Some(deduplication.to_owned()));
-        let draft = Draft { group, deduplication, ..Draft::text(body) };
-        let queue = Some(self.arn.clone());
-        self.world.call(Request::SendMessage { queue, draft: Box::new(draft) }).unwrap();
-    }
-
-    /// Receives past the script, as another consumer would.
-    pub(crate) fn take(&self, max: i64, lease: Duration) -> Vec<Received> {
-        let receive = Receive {
-            queue: Some(self.arn.clone()),
-            max: Some(max),
-            visibility_seconds: Some(i64::try_from(lease.as_secs()).unwrap()),
-            wait_seconds: Some(0),
-            selection: all(),
-            ..Receive::default()
-        };
-        match self.world.call(Request::ReceiveMessage(receive)).unwrap() {
-            Response::Received(deliveries, _) => deliveries.iter().map(received).collect(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Makes a receipt visible now, past the script.
-    pub(crate) fn expose(&self, receipt: &str) {
-        let change = VisibilityChange { receipt: Some(receipt.to_owned()), seconds: Some(0) };
-        let queue = Some(self.arn.clone());
-        self.world.call(Request::ChangeMessageVisibility { queue, change }).unwrap();
-    }
-
-    /// Makes a message visible now that is in somebody's hands, as a lease that ended does.
-    pub(crate) fn end_lease(&self, body: &str) {
-        let handed_out = self.handed_out.lock().unwrap();
-        let (receipt, _) = handed_out.iter().rfind(|(_, other)| other == body).unwrap();
-        self.expose(receipt);
-    }
-
-    /// Every body on the queue, without changing it but for the receive count.
-    pub(crate) fn bodies(&self) -> Vec<String> {
-        let mut bodies = Vec::new();
-        let mut taken = Vec::new();
-        loop {
-            let batch = self.take(10, Duration::from_secs(60));
-            if batch.is_empty() {
-                break;
-            }
-            bodies.extend(batch.iter().map(|m| m.body.clone()));
-            taken.extend(batch);
-        }
-        for message in taken {
-            self.expose(&message.receipt);
-        }
-        bodies
     }
 
     async fn fault(&self, kind: Kind, size: usize, seconds: Vec<u64>) -> Fault {
