@@ -19,7 +19,8 @@ pub(super) fn prove(root: &Path, rounds: u64) -> Row {
         if !ran.succeeded {
             bail!("{}", ran.output);
         }
-        let told = ran.output.lines().find_map(|line| line.strip_prefix("drained: "));
-        told.map(str::to_owned).context("the test does not say what it did")
+        // The test's name stands before it in the line.
+        let told = ran.output.lines().find_map(|line| line.split_once("drained: "));
+        told.map(|(_, told)| told.to_owned()).context("the test does not say what it did")
     })
 }

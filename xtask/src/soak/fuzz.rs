@@ -47,5 +47,6 @@ fn feed(binary: &Binary, target: &str, seconds: u64) -> anyhow::Result<String> {
     }
     let inputs = ran.output.lines().find_map(|line| line.split("rng inputs: ").nth(1));
     let inputs = inputs.context("the target does not say what it tried")?;
+    let inputs = inputs.split(" | ").next().unwrap_or(inputs);
     Ok(format!("nothing found in {} random inputs", inputs.trim()))
 }

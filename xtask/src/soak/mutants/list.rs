@@ -202,10 +202,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "dead-poller-not-replaced",
         "comes-to-an-end",
         "crates/queue-core/src/fetch.rs",
-        &[(
-            "                            slots[index] = self.start(&mut tasks, index, REPLACE_PAUSE);\n",
-            "                            slots[index].finished = false;\n",
-        )],
+        &[
+            (
+                "                            slots[index] = self.start(&mut tasks, index, REPLACE_PAUSE);\n",
+                "                            slots[index].finished = false;\n",
+            ),
+            // The watchdog would find it later.
+            (
+                "                        if silent && !slot.finished {\n",
+                "                        if silent && slot.finished {\n",
+            ),
+        ],
     ),
     mutant(
         "task-of-the-engine-ends",
