@@ -124,21 +124,30 @@ impl Objects<'_> {
         self.totals.packed_bytes += claim.packed_bytes;
         self.totals.plain_bytes += manifest.contents.plain.bytes;
         if let (Some(reunion), Some(supersedes)) = (reunion, &manifest.supersedes) {
-            let original = self.claims.objects.get(&supersedes.original);
-            let expected = original.map(|original| (original.lines, original.root));
-            if expected.is_some() && reunion.finish() != expected {
-                let detail = format!(
-                    "with the erased leaves it is not the object of manifest {}",
-                    supersedes.original
-                );
-                findings.add(Code::SupersedesWrong, &claim.object, detail);
-            }
+            self.reunited(claim, supersedes.original, reunion.finish(), findings);
         }
         for list in lists.iter().filter(|list| !list.all_seen()) {
             let detail = format!("it lists events that {} does not hold", claim.object);
             findings.add(Code::ReceiptWrong, &list.receipt, detail);
         }
         Ok(())
+    }
+
+    /// An object that supersedes another, with the erased leaves, must be that other one.
+    fn reunited(
+        &self,
+        claim: &Claim,
+        original: u64,
+        reunion: Option<(u64, Hash)>,
+        findings: &mut Findings,
+    ) {
+        let expected = self.claims.objects.get(&original);
+        let expected = expected.map(|expected| (expected.lines, expected.root));
+        if expected.is_some() && reunion != expected {
+            let detail =
+                format!("with the erased leaves it is not the object of manifest {original}");
+            findings.add(Code::SupersedesWrong, &claim.object, detail);
+        }
     }
 
     /// What was done to an object that is not as its manifest says.

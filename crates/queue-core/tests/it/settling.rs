@@ -94,3 +94,22 @@ async fn a_redelivery_of_what_is_done_costs_one_delete() {
     assert_eq!(rig.dlq.depth().visible, 0);
     running.stop().await;
 }
+
+/// Until its lease ends a message is hidden because of us: it is in hand, and a drain says so.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_settled_is_in_hand_until_its_lease_ends() {
+    let mut rig = Rig::new();
+    rig.config.lease = Duration::from_secs(30);
+    rig.fill(0..1);
+    rig.queue.script(|call| match call.kind {
+        Kind::Settle => Fault::Refuse(DriverError::Unavailable("down".into())),
+        _ => Fault::None,
+    });
+    let (running, seen) = rig.start_noting(|_| async { Ok(()) });
+    rig.until("handled", || seen.count() == 1).await;
+    let handled = rig.world.elapsed();
+    rig.until("given up", || running.status.snapshot().in_flight == 0).await;
+    let held = rig.world.elapsed().abs_diff(handled);
+    assert!(held >= Duration::from_millis(29_900), "{held:?}");
+    running.stop().await;
+}
