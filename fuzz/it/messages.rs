@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::DateTime;
 use contracts::audit::IndexMessage;
+use contracts::audit::lifecycle::{ArchiveMessage, CleanupMessage, RetentionMessage};
 use contracts::legacy::BareMessage;
 use contracts::message::{Bare, in_envelope};
 use contracts::packing::{Claim, Claimed, Encoding};
@@ -107,6 +108,29 @@ fn index_messages() {
     bolero::check!().with_type::<Input>().for_each(|input| {
         if let Ok(text) = String::from_utf8(corpus.make(input)) {
             read(&text);
+        }
+    });
+}
+
+/// Those of the archive, cleanup and retention queues; no type is on two of them.
+#[test]
+fn lifecycle_messages() {
+    let corpus = corpus();
+    let read = |text: &str| {
+        envelope_of(text).map_or(0, |envelope| {
+            let queues = [
+                message_of::<ArchiveMessage>(&envelope),
+                message_of::<CleanupMessage>(&envelope),
+                message_of::<RetentionMessage>(&envelope),
+            ];
+            queues.into_iter().filter(|known| *known).count()
+        })
+    };
+    let known: usize = corpus.files().map(|file| read(std::str::from_utf8(file).unwrap())).sum();
+    assert!(known >= 9, "one of each type: {known}");
+    bolero::check!().with_type::<Input>().for_each(|input| {
+        if let Ok(text) = String::from_utf8(corpus.make(input)) {
+            assert!(read(&text) <= 1, "{text}");
         }
     });
 }

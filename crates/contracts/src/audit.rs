@@ -1,15 +1,16 @@
-//! The audit subsystem's messages on the index queue: `INDEX`, `BULK_INDEX`, `UPDATE`, `DELETE`.
-//! Wire shapes are pinned by golden files; a record's bytes are carried verbatim, never re-encoded.
+//! The audit subsystem's messages: those of the index queue (`INDEX`, `BULK_INDEX`, `UPDATE`, `DELETE`)
+//! here, those of the archive, cleanup and retention queues in [`lifecycle`]. Wire shapes are pinned by
+//! golden files; a record's bytes are carried verbatim, never re-encoded.
+
+pub mod lifecycle;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::catalogue::{self, QueueSpec};
-use crate::envelope::Header;
+use crate::catalogue;
 use crate::ids::LogId;
-use crate::json;
-use crate::message::{DecodeError, Message};
+use crate::messages::messages;
 
 /// One log on its way to the stores.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,65 +70,16 @@ pub struct Delete {
     pub recorded_at: DateTime<Utc>,
 }
 
-/// What travels on the index queue.
-#[derive(Clone, Debug)]
-pub enum IndexMessage {
-    /// One log.
-    Index(LogItem),
-    /// Several logs of one tenant.
-    BulkIndex(BulkIndex),
-    /// A revision.
-    Update(Update),
-    /// An erasure.
-    Delete(Delete),
-}
-
-/// The body's version that this build reads and writes, for every type on the queue.
-const VERSION: u32 = 1;
-
-impl Message for IndexMessage {
-    const QUEUE: &'static QueueSpec = &catalogue::AUDIT_INDEX;
-
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Index(_) => "INDEX",
-            Self::BulkIndex(_) => "BULK_INDEX",
-            Self::Update(_) => "UPDATE",
-            Self::Delete(_) => "DELETE",
-        }
+messages! {
+    /// What travels on the index queue.
+    pub enum IndexMessage on catalogue::AUDIT_INDEX {
+        /// One log.
+        Index(LogItem) = "INDEX" v1,
+        /// Several logs of one tenant.
+        BulkIndex(BulkIndex) = "BULK_INDEX" v1,
+        /// A revision.
+        Update(Update) = "UPDATE" v1,
+        /// An erasure.
+        Delete(Delete) = "DELETE" v1,
     }
-
-    fn version(&self) -> u32 {
-        VERSION
-    }
-
-    fn body_json(&self) -> Result<String, serde_json::Error> {
-        match self {
-            Self::Index(item) => json::to_ascii(item),
-            Self::BulkIndex(bulk) => json::to_ascii(bulk),
-            Self::Update(update) => json::to_ascii(update),
-            Self::Delete(delete) => json::to_ascii(delete),
-        }
-    }
-
-    fn decode(header: &Header, body: &RawValue) -> Result<Self, DecodeError> {
-        let kind = header.kind.as_str();
-        if !matches!(kind, "INDEX" | "BULK_INDEX" | "UPDATE" | "DELETE") {
-            return Err(DecodeError::UnknownType(kind.into()));
-        }
-        if header.v != VERSION {
-            return Err(DecodeError::UnknownVersion { kind: kind.into(), version: header.v });
-        }
-        match kind {
-            "INDEX" => read(kind, body).map(Self::Index),
-            "BULK_INDEX" => read(kind, body).map(Self::BulkIndex),
-            "UPDATE" => read(kind, body).map(Self::Update),
-            _ => read(kind, body).map(Self::Delete),
-        }
-    }
-}
-
-fn read<T: DeserializeOwned>(kind: &str, body: &RawValue) -> Result<T, DecodeError> {
-    serde_json::from_str(body.get())
-        .map_err(|error| DecodeError::Malformed { kind: kind.into(), reason: error.to_string() })
 }

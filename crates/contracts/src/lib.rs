@@ -9,6 +9,7 @@ pub mod ids;
 pub mod json;
 pub mod legacy;
 pub mod message;
+mod messages;
 pub mod packing;
 pub mod reading;
 pub mod retention;

@@ -9,12 +9,13 @@ use super::Row;
 use super::binary::Binary;
 
 /// Every target there is.
-const TARGETS: [&str; 8] = [
+const TARGETS: [&str; 9] = [
     "emulator::json_protocol",
     "emulator::query_protocol",
     "emulator::journal",
     "messages::envelope",
     "messages::index_messages",
+    "messages::lifecycle_messages",
     "messages::bare_messages",
     "messages::packed_bodies",
     "dead_letters::dead_letter",
