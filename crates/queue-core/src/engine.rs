@@ -38,6 +38,7 @@ use crate::lease::Leases;
 use crate::lease::keeper::Keeper;
 use crate::park::admit::{Parking, ParkingProbe};
 use crate::park::releaser::Releaser;
+use crate::recall::{Recall, Recaller};
 use crate::send::Sender;
 use crate::settle::Settler;
 use crate::status::EngineStatus;
@@ -119,6 +120,7 @@ impl<W: Worker> Engine<W> {
         background.spawn(parts.watch.run());
         background.spawn(parts.attributes.run());
         background.spawn(parts.recorder.run());
+        background.spawn(parts.recaller.run());
         if let Some(releaser) = parts.releaser {
             background.spawn(releaser.run());
         }
@@ -144,6 +146,7 @@ impl<W: Worker> Engine<W> {
         let shared = Shared::new(&*worker, &ports, &config, status, drain);
         let core = Arc::new(shared.core(worker, &ports));
         let releaser = shared.releaser::<W>(&ports);
+        let recaller = shared.recaller(&ports);
         Parts {
             keeper: Keeper {
                 leases: Arc::clone(&shared.leases),
@@ -163,6 +166,7 @@ impl<W: Worker> Engine<W> {
                 meters: Arc::clone(&shared.meters),
             },
             recorder: Arc::clone(&shared.recorder),
+            recaller,
             releaser,
             fetcher: Arc::new(shared.fetcher(core, ports.queue, &config)),
             drain_run: Drain {
@@ -213,6 +217,7 @@ struct Shared {
     permits: Arc<Permits>,
     probes: Vec<Arc<dyn Probe>>,
     breakers: Arc<Breakers>,
+    recall: Arc<Recall>,
     settler: Arc<Settler>,
     dead_letters: Sender,
     recorder: Arc<Recorder>,
@@ -253,6 +258,7 @@ impl Shared {
             leases: Arc::new(Leases::new(config.lease)),
             permits: Arc::new(permits),
             breakers: Arc::new(Breakers::new(&probes, Arc::clone(&gate), Arc::clone(&meters))),
+            recall: Arc::new(Recall::new(Arc::clone(&meters))),
             probes,
             settler: Arc::new(settler),
             dead_letters: DeadLetters::sender(Arc::clone(&ports.dead_letters)).packing(packer),
@@ -289,6 +295,17 @@ impl Shared {
         Some(Releaser { parking, sender, dead_letters, drain: self.drain.clone() })
     }
 
+    fn recaller(&self, ports: &Ports) -> Recaller {
+        Recaller {
+            recall: Arc::clone(&self.recall),
+            driver: Arc::clone(&ports.queue),
+            breakers: Arc::clone(&self.breakers),
+            jitter: Arc::clone(&self.jitter),
+            meters: Arc::clone(&self.meters),
+            drain: self.drain.clone(),
+        }
+    }
+
     fn core<W: Worker>(&self, worker: Arc<W>, ports: &Ports) -> Core<W> {
         let unpacker = Unpacker::new(worker.claims());
         Core {
@@ -298,6 +315,7 @@ impl Shared {
             permits: Arc::clone(&self.permits),
             settler: Arc::clone(&self.settler),
             breakers: Arc::clone(&self.breakers),
+            recall: Arc::clone(&self.recall),
             unpacker,
             recorder: Arc::clone(&self.recorder),
             dead_letters: self.dead_letters::<W>(ports),
@@ -353,6 +371,7 @@ struct Parts {
     watch: Watch,
     attributes: Attributes,
     recorder: Arc<Recorder>,
+    recaller: Recaller,
     releaser: Option<Releaser>,
     fetcher: Arc<Fetcher>,
     drain_run: Drain,
