@@ -311,3 +311,69 @@ impl Recaller {
         events::CalledBack { called_back, left, error: answer.as_ref().err() }.emit(&self.meters);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::EngineStatus;
+
+    fn recall() -> Recall {
+        let status = Arc::new(EngineStatus::new("jobs".into(), "test"));
+        Recall::new(Arc::new(Meters::new("jobs", "test", status)))
+    }
+
+    fn group(of: usize) -> GivenBack {
+        GivenBack { receipts: vec![String::new(); of], not_before: Instant::now() }
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_stated_and_those_with_the_most_receives_go_first() {
+        let (recall, now) = (recall(), Instant::now());
+        recall.keep(9, now + WORTH * 2, group(1));
+        for at in 0..1_000 {
+            recall.keep(3, now + WORTH * 2 + Duration::from_millis(at), group(10));
+        }
+        let table = recall.table();
+        assert_eq!((table.messages, table.waiting.len()), (REMEMBERED_MAX, 1_000));
+        assert!(table.waiting.keys().all(|place| place.receives == 3));
+    }
+
+    #[test]
+    fn what_comes_back_soon_is_forgotten() {
+        let (recall, now) = (recall(), Instant::now());
+        recall.keep(1, now + WORTH, group(2));
+        recall.keep(1, now + WORTH + Duration::from_secs(1), group(3));
+        assert_eq!(recall.look(now), 3);
+        assert_eq!(recall.look(now + Duration::from_secs(1)), 0);
+    }
+
+    #[test]
+    fn a_batch_fits_a_call_and_splits_no_group() {
+        let (recall, at) = (recall(), Instant::now() + WORTH * 2);
+        for (receives, of) in [(1, 4), (2, 4), (3, 4), (4, 10), (5, 1)] {
+            recall.keep(receives, at, group(of));
+        }
+        let sizes = |most| -> Vec<usize> {
+            let batch = recall.table().batch(most);
+            batch.iter().map(|(_, group)| group.receipts.len()).collect()
+        };
+        assert_eq!(sizes(1), [4]);
+        assert_eq!(sizes(9), [4, 4]);
+        assert_eq!([sizes(9), sizes(9), sizes(9)], [vec![10], vec![1], vec![]]);
+        assert_eq!(recall.table().messages, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tries_double_while_nothing_fails_and_keep_their_pace_when_something_does() {
+        let (mut ramp, start) = (Ramp::default(), Instant::now());
+        let mut steps = |failed_at, seconds: std::ops::Range<u64>| -> Vec<usize> {
+            let at = |second| start + Duration::from_secs(second);
+            seconds
+                .map(|second| ramp.step(at(second), failed_at))
+                .filter(|most| *most > 0)
+                .collect()
+        };
+        assert_eq!(steps(None, 0..16), [1, 2, 4, 8]);
+        assert_eq!(steps(Some(start), 16..30), [1, 2]);
+    }
+}
