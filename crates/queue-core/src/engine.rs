@@ -38,7 +38,7 @@ use crate::lease::Leases;
 use crate::lease::keeper::Keeper;
 use crate::park::admit::{Parking, ParkingProbe};
 use crate::park::releaser::Releaser;
-use crate::recall::{Recall, Recaller};
+use crate::recall::Recall;
 use crate::send::Sender;
 use crate::settle::Settler;
 use crate::status::EngineStatus;
@@ -120,7 +120,7 @@ impl<W: Worker> Engine<W> {
         background.spawn(parts.watch.run());
         background.spawn(parts.attributes.run());
         background.spawn(parts.recorder.run());
-        background.spawn(parts.recaller.run());
+        background.spawn(parts.recall.run());
         if let Some(releaser) = parts.releaser {
             background.spawn(releaser.run());
         }
@@ -146,7 +146,6 @@ impl<W: Worker> Engine<W> {
         let shared = Shared::new(&*worker, &ports, &config, status, drain);
         let core = Arc::new(shared.core(worker, &ports));
         let releaser = shared.releaser::<W>(&ports);
-        let recaller = shared.recaller(&ports);
         Parts {
             keeper: Keeper {
                 leases: Arc::clone(&shared.leases),
@@ -166,7 +165,7 @@ impl<W: Worker> Engine<W> {
                 meters: Arc::clone(&shared.meters),
             },
             recorder: Arc::clone(&shared.recorder),
-            recaller,
+            recall: shared.recall,
             releaser,
             fetcher: Arc::new(shared.fetcher(core, ports.queue, &config)),
             drain_run: Drain {
@@ -254,11 +253,13 @@ impl Shared {
             Permits::new(config.concurrency, config.bytes_in_hand_max, Arc::clone(&status));
         let settler = Settler::new(&ports.queue, config, Arc::clone(&jitter), Arc::clone(&meters));
         let recorder = Recorder::new(queue, Arc::clone(&ports.attempts), Arc::clone(&meters));
+        let breakers = Arc::new(Breakers::new(&probes, Arc::clone(&gate), Arc::clone(&meters)));
+        let recall = Recall::new(&ports.queue, &breakers, &jitter, &meters, &drain);
         Self {
             leases: Arc::new(Leases::new(config.lease)),
             permits: Arc::new(permits),
-            breakers: Arc::new(Breakers::new(&probes, Arc::clone(&gate), Arc::clone(&meters))),
-            recall: Arc::new(Recall::new(Arc::clone(&meters))),
+            breakers,
+            recall: Arc::new(recall),
             probes,
             settler: Arc::new(settler),
             dead_letters: DeadLetters::sender(Arc::clone(&ports.dead_letters)).packing(packer),
@@ -293,17 +294,6 @@ impl Shared {
         let sender = Releaser::sender(Arc::clone(&ports.queue));
         let dead_letters = self.dead_letters::<W>(ports);
         Some(Releaser { parking, sender, dead_letters, drain: self.drain.clone() })
-    }
-
-    fn recaller(&self, ports: &Ports) -> Recaller {
-        Recaller {
-            recall: Arc::clone(&self.recall),
-            driver: Arc::clone(&ports.queue),
-            breakers: Arc::clone(&self.breakers),
-            jitter: Arc::clone(&self.jitter),
-            meters: Arc::clone(&self.meters),
-            drain: self.drain.clone(),
-        }
     }
 
     fn core<W: Worker>(&self, worker: Arc<W>, ports: &Ports) -> Core<W> {
@@ -371,7 +361,7 @@ struct Parts {
     watch: Watch,
     attributes: Attributes,
     recorder: Arc<Recorder>,
-    recaller: Recaller,
+    recall: Arc<Recall>,
     releaser: Option<Releaser>,
     fetcher: Arc<Fetcher>,
     drain_run: Drain,

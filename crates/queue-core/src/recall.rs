@@ -131,17 +131,34 @@ impl Table {
     }
 }
 
-/// What this process has given back because of an outage.
-#[derive(Debug)]
+/// What this process has given back because of an outage, and the task that calls it back.
 pub(crate) struct Recall {
     table: Mutex<Table>,
     filled: Notify,
+    driver: Arc<dyn Driver>,
+    breakers: Arc<Breakers>,
+    jitter: Arc<Jitter>,
     meters: Arc<Meters>,
+    drain: CancellationToken,
 }
 
 impl Recall {
-    pub(crate) fn new(meters: Arc<Meters>) -> Self {
-        Self { table: Mutex::default(), filled: Notify::new(), meters }
+    pub(crate) fn new(
+        driver: &Arc<dyn Driver>,
+        breakers: &Arc<Breakers>,
+        jitter: &Arc<Jitter>,
+        meters: &Arc<Meters>,
+        drain: &CancellationToken,
+    ) -> Self {
+        Self {
+            table: Mutex::default(),
+            filled: Notify::new(),
+            driver: Arc::clone(driver),
+            breakers: Arc::clone(breakers),
+            jitter: Arc::clone(jitter),
+            meters: Arc::clone(meters),
+            drain: drain.clone(),
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -219,26 +236,16 @@ impl Ramp {
     }
 }
 
-/// The task that calls back.
-pub(crate) struct Recaller {
-    pub(crate) recall: Arc<Recall>,
-    pub(crate) driver: Arc<dyn Driver>,
-    pub(crate) breakers: Arc<Breakers>,
-    pub(crate) jitter: Arc<Jitter>,
-    pub(crate) meters: Arc<Meters>,
-    pub(crate) drain: CancellationToken,
-}
-
-impl Recaller {
+impl Recall {
     /// Runs until it is dropped; sleeps while nothing is remembered.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(self: Arc<Self>) {
         let mut ramp = Ramp::default();
         while !self.drain.is_cancelled() {
-            if self.recall.look(Instant::now()) == 0 {
+            if self.look(Instant::now()) == 0 {
                 tokio::select! {
                     biased;
                     () = self.drain.cancelled() => {}
-                    () = self.recall.filled.notified() => {}
+                    () = self.filled.notified() => {}
                 }
                 continue;
             }
@@ -274,12 +281,12 @@ impl Recaller {
 
     /// Calls back at most so many, batch after batch, until something fails again.
     async fn call_back(&self, mut most: usize) {
-        let messages = self.recall.table().messages.min(most);
+        let messages = self.table().messages.min(most);
         let messages = u32::try_from(messages).unwrap_or(u32::MAX);
         let spread = SPREAD_MIN.max(Duration::from_secs(1) * messages / PER_SECOND);
         while most > 0 && !self.down() && !self.drain.is_cancelled() {
-            self.recall.look(Instant::now());
-            let batch = self.recall.table().batch(most);
+            self.look(Instant::now());
+            let batch = self.table().batch(most);
             if batch.is_empty() {
                 return;
             }
@@ -315,11 +322,17 @@ impl Recaller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::asking::Asking;
+    use crate::fetch::gate::Gate;
     use crate::status::EngineStatus;
 
     fn recall() -> Recall {
         let status = Arc::new(EngineStatus::new("jobs".into(), "test"));
-        Recall::new(Arc::new(Meters::new("jobs", "test", status)))
+        let meters = Arc::new(Meters::new("jobs", "test", status));
+        let breakers = Breakers::new(&[], Arc::new(Gate::new(1)), Arc::clone(&meters));
+        let driver: Arc<dyn Driver> = Arc::new(Asking::new().0);
+        let (breakers, jitter) = (Arc::new(breakers), Arc::new(Jitter::new(Some(1))));
+        Recall::new(&driver, &breakers, &jitter, &meters, &CancellationToken::new())
     }
 
     fn group(of: usize) -> GivenBack {
