@@ -165,7 +165,7 @@ impl<W: Worker> Engine<W> {
                 meters: Arc::clone(&shared.meters),
             },
             recorder: Arc::clone(&shared.recorder),
-            recall: shared.recall,
+            recall: Arc::clone(&shared.recall),
             releaser,
             fetcher: Arc::new(shared.fetcher(core, ports.queue, &config)),
             drain_run: Drain {

@@ -195,17 +195,17 @@ impl BreakerChanged<'_> {
 
 /// Messages that an outage had postponed were made visible again; some may have been out of reach.
 pub(crate) struct CalledBack<'a> {
-    pub(crate) called_back: usize,
+    pub(crate) messages: usize,
     pub(crate) left: usize,
     pub(crate) error: Option<&'a DriverError>,
 }
 
 impl CalledBack<'_> {
     pub(crate) fn emit(self, meters: &Meters) {
-        let Self { called_back, left, error } = self;
-        meters.recalled(called_back);
+        let Self { messages, left, error } = self;
+        meters.recalled(messages);
         let error = error.map(ToString::to_string);
-        info!(queue = meters.queue, called_back, left, error, "called back after an outage");
+        info!(queue = meters.queue, messages, left, error, "called back after an outage");
     }
 }
 

@@ -310,12 +310,12 @@ impl Recall {
     async fn call(&self, entries: &[(String, Duration)]) {
         self.meters.called("extend");
         let answer = within_limit(self.driver.extend(entries)).await;
-        let called_back = answer.as_ref().map_or(0, |results| {
+        let messages = answer.as_ref().map_or(0, |results| {
             // A receipt that is not the newest any more, or is gone, is nobody's fault.
             results.iter().filter(|result| result.is_ok()).count()
         });
-        let left = entries.len().saturating_sub(called_back);
-        events::CalledBack { called_back, left, error: answer.as_ref().err() }.emit(&self.meters);
+        let left = entries.len().saturating_sub(messages);
+        events::CalledBack { messages, left, error: answer.as_ref().err() }.emit(&self.meters);
     }
 }
 

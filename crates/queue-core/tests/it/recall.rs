@@ -59,22 +59,21 @@ fn start(rig: &Rig, seen: &Seen) -> Running {
     })
 }
 
-fn outage(receives: u32) -> impl std::future::Future<Output = (Rig, Seen, Running)> {
-    async move {
-        let mut rig = Rig::new();
-        rig.probed = true;
-        rig.config.concurrency = 100;
-        season(&rig, 0..80, receives).await;
-        rig.sink.down.store(true, Ordering::Relaxed);
-        let seen = Seen::default();
-        let running = start(&rig, &seen);
-        (rig, seen, running)
-    }
+/// Eighty messages in an outage that postpones each by 150 s at least.
+async fn outage() -> (Rig, Seen, Running) {
+    let mut rig = Rig::new();
+    rig.probed = true;
+    rig.config.concurrency = 100;
+    season(&rig, 0..80, 7).await;
+    rig.sink.down.store(true, Ordering::Relaxed);
+    let seen = Seen::default();
+    let running = start(&rig, &seen);
+    (rig, seen, running)
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_the_sink_is_back_what_was_postponed_is_worked_off_at_once() {
-    let (rig, seen, running) = outage(7).await;
+    let (rig, seen, running) = outage().await;
     tokio::time::sleep(MINUTE).await;
     let before = running.status.snapshot();
     assert_eq!((before.postponed, before.totals.recalled, before.in_flight), (80, 0, 0));
@@ -98,7 +97,7 @@ async fn when_the_sink_is_back_what_was_postponed_is_worked_off_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_called_back_while_the_sink_is_down_or_in_a_drain() {
-    let (rig, _, running) = outage(7).await;
+    let (rig, _, running) = outage().await;
     tokio::time::sleep(MINUTE).await;
     let calls = rig.queue.calls(Kind::Extend).len();
     tokio::time::sleep(2 * MINUTE).await;
@@ -115,7 +114,7 @@ async fn nothing_is_called_back_while_the_sink_is_down_or_in_a_drain() {
 /// A worker that was killed calls nothing back; its successor waits for what comes by itself.
 #[tokio::test(start_paused = true)]
 async fn when_the_process_has_died_the_pause_itself_is_the_bound() {
-    let (rig, seen, running) = outage(7).await;
+    let (rig, seen, running) = outage().await;
     tokio::time::sleep(MINUTE).await;
     running.crash().await;
     rig.sink.down.store(false, Ordering::Relaxed);
@@ -128,7 +127,7 @@ async fn when_the_process_has_died_the_pause_itself_is_the_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_back_that_fails_is_not_repeated_and_holds_nobody_up() {
-    let (rig, seen, running) = outage(7).await;
+    let (rig, seen, running) = outage().await;
     tokio::time::sleep(MINUTE).await;
     let mut calls = 0;
     rig.queue.script(move |call| {
