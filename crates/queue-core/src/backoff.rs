@@ -14,13 +14,29 @@ use rand::{Rng, SeedableRng};
 /// Doublings after which every schedule has reached its ceiling: 2^40 base intervals.
 const DOUBLINGS_MAX: u32 = 40;
 
-/// Backoff of what failed through no fault of the message: by receives, and slow enough that half
-/// an hour of it stays far below the queue's redrive count of 25.
+/// Backoff of what failed through no fault of the message, never less than half of the interval: see
+/// [`infrastructure`].
+///
+/// By receives, since receives are what the queue's redrive counts (25), also those of a fleet whose
+/// breakers are of no help: the sink answers its probe and takes nothing. Half an hour of that has to
+/// stay below 25 for every message, however the dice fall. The pauses are at least 3, 5, 10, 20, 40
+/// and 80 s and then 150 s each: the 17th receive comes after 1,658 s at the earliest, the 18th after
+/// 1,808 s, so half an hour costs 17. With 240 s it would cost 20, with 120 s the 25 would not last.
+/// Without the half (full jitter) even 600 s is no bound, only unlikely to be passed.
+///
+/// It is also how late a message comes back when the process that postponed it has died; one that
+/// lives calls it back as soon as the cause is over: see [`crate::recall`].
 pub const INFRASTRUCTURE: Schedule = Schedule {
     base: Duration::from_secs(5),
-    ceiling: Duration::from_secs(600),
+    ceiling: Duration::from_secs(300),
     failures_max: u32::MAX,
 };
+
+/// The shortest and the longest pause of that backoff after so many receives.
+pub fn infrastructure(receives: u32) -> (Duration, Duration) {
+    let longest = interval(&INFRASTRUCTURE, receives);
+    (longest / 2, longest)
+}
 
 /// Backoff of what lost a race in a sink: by receives, since it is likely to win the next one.
 pub const CONTENTION: Schedule = Schedule {
@@ -70,10 +86,11 @@ impl Jitter {
         Duration::from_nanos(random.random_range(0..=nanos))
     }
 
-    /// A delay for the broker: full jitter over `interval`, not less than `at_least`, whole seconds
-    /// rounded up, at least one.
+    /// A delay for the broker: anything from `at_least` to `interval`, or `at_least` where that is
+    /// longer; whole seconds rounded up, at least one.
     pub fn delay(&self, interval: Duration, at_least: Duration) -> Duration {
-        whole_seconds(self.full(interval).max(at_least)).max(Duration::from_secs(1))
+        let over = self.full(interval.saturating_sub(at_least));
+        whole_seconds(at_least + over).max(Duration::from_secs(1))
     }
 }
 
@@ -117,5 +134,19 @@ mod tests {
         let jitter = Jitter::new(Some(1));
         assert!(jitter.delay(interval, Duration::from_secs(200)) == Duration::from_secs(200));
         assert_eq!(jitter.delay(Duration::ZERO, Duration::ZERO), Duration::from_secs(1));
+        let floored: Vec<_> = (0..1_000).map(|_| jitter.delay(interval, interval / 2)).collect();
+        let at_floor = floored.iter().filter(|delay| **delay <= interval / 2).count();
+        assert!(floored.iter().all(|delay| (interval / 2..=interval).contains(delay)));
+        assert!(at_floor < 100, "spread, not heaped at the floor: {at_floor}");
+    }
+
+    #[test]
+    fn half_an_hour_costs_seventeen_receives_at_most_however_the_dice_fall() {
+        let (mut at, mut receives) = (Duration::ZERO, 1);
+        while at <= Duration::from_secs(1_800) {
+            at += whole_seconds(infrastructure(receives).0);
+            receives += 1;
+        }
+        assert_eq!(receives - 1, 17, "the next comes after {at:?}");
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Breakers {
     troubled: AtomicBool,
     /// An error asks for a look at the sinks.
     suspected: Notify,
+    /// When a message last failed by infrastructure.
+    failed_at: Mutex<Option<Instant>>,
     gate: Arc<Gate>,
     meters: Arc<Meters>,
 }
@@ -49,6 +51,7 @@ impl Breakers {
             circuits: Mutex::new(circuits),
             troubled: AtomicBool::new(false),
             suspected: Notify::new(),
+            failed_at: Mutex::new(None),
             gate,
             meters,
         };
@@ -71,6 +74,7 @@ impl Breakers {
     pub(crate) fn failed(&self, reason: &str) {
         self.troubled.store(true, Ordering::Relaxed);
         let now = Instant::now();
+        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         self.change(|circuits| {
             // While a sink is known to be down, the errors are explained.
             if circuits.iter().any(|c| matches!(c.state, State::Open { .. })) {
@@ -89,6 +93,16 @@ impl Breakers {
     /// Whether nothing should be received.
     pub(crate) fn open(&self) -> bool {
         self.gate.flow() == Flow::Stopped
+    }
+
+    /// When a message last failed by infrastructure.
+    pub(crate) fn failed_at(&self) -> Option<Instant> {
+        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every breaker is closed, and a message was handled since one failed by infrastructure.
+    pub(crate) fn at_rest(&self) -> bool {
+        !self.troubled.load(Ordering::Relaxed)
     }
 
     /// Applies a change and makes gate, metric, status and log follow it.

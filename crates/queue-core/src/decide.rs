@@ -89,11 +89,11 @@ pub enum Action {
     Settle,
     /// Delete it without work: done before.
     Drop,
-    /// Give it back for later; the interval still lacks its jitter.
+    /// Give it back for later; the delay is drawn between the two.
     Retry {
-        /// Ceiling of the jittered delay.
+        /// Its ceiling, where the floor is not longer.
         interval: Duration,
-        /// Floor of the delay.
+        /// Its floor.
         at_least: Duration,
     },
     /// Give it back for exactly this long.
@@ -117,8 +117,11 @@ pub fn decide(event: Event, at: &Standing, schedule: &Schedule) -> Action {
     let expiry = expiry(at.retention);
     let expired = at.age >= expiry;
     // Not past the moment from which it could only be rejected.
-    let in_time = |delay: Duration| {
-        delay.min(backoff::whole_seconds(expiry.saturating_sub(at.age))).max(SECOND)
+    let left = backoff::whole_seconds(expiry.saturating_sub(at.age));
+    let in_time = |delay: Duration| delay.min(left).max(SECOND);
+    let retry = |interval: Duration, at_least: Duration| Action::Retry {
+        interval: in_time(interval),
+        at_least: at_least.min(left),
     };
     match event {
         Event::Arrived => arrived(at, schedule),
@@ -134,27 +137,25 @@ pub fn decide(event: Event, at: &Standing, schedule: &Schedule) -> Action {
         Event::Failed { .. } | Event::Snoozed(_) | Event::SinkDown if expired => {
             Action::Reject(errors::EXPIRED)
         }
-        Event::Failed { class: ErrorClass::Handling, at_least } => Action::Retry {
-            interval: in_time(backoff::interval(schedule, at.failures)),
-            at_least: in_time(at_least),
-        },
-        Event::Failed { class: ErrorClass::Infrastructure, at_least } => Action::Retry {
-            interval: in_time(backoff::interval(&backoff::INFRASTRUCTURE, at.receives)),
-            at_least: in_time(at_least),
-        },
-        Event::Failed { class: ErrorClass::Contention, at_least } => Action::Retry {
-            interval: in_time(backoff::interval(&backoff::CONTENTION, at.receives)),
-            at_least: in_time(at_least),
-        },
-        Event::SinkDown => Action::Retry {
-            interval: in_time(backoff::interval(&backoff::INFRASTRUCTURE, at.receives)),
-            at_least: SECOND,
-        },
+        Event::Failed { class: ErrorClass::Handling, at_least } => {
+            retry(backoff::interval(schedule, at.failures), at_least)
+        }
+        Event::Failed { class: ErrorClass::Contention, at_least } => {
+            retry(backoff::interval(&backoff::CONTENTION, at.receives), at_least)
+        }
+        Event::Failed { class: ErrorClass::Infrastructure, at_least } => {
+            let (shortest, longest) = backoff::infrastructure(at.receives);
+            retry(longest, at_least.max(shortest))
+        }
+        Event::SinkDown => {
+            let (shortest, longest) = backoff::infrastructure(at.receives);
+            retry(longest, shortest)
+        }
         // Also when expired: the dead-letter queue is the only place left, so it is asked again.
-        Event::NotDeadLettered => Action::Retry {
-            interval: backoff::interval(&backoff::INFRASTRUCTURE, at.receives),
-            at_least: SECOND,
-        },
+        Event::NotDeadLettered => {
+            let (at_least, interval) = backoff::infrastructure(at.receives);
+            Action::Retry { interval, at_least }
+        }
         Event::Snoozed(delay) => Action::Snooze(in_time(backoff::whole_seconds(delay))),
     }
 }
@@ -223,7 +224,13 @@ mod tests {
     }
 
     fn retry(secs: u64) -> Action {
-        Action::Retry { interval: Duration::from_secs(secs), at_least: SECOND }
+        Action::Retry { interval: Duration::from_secs(secs), at_least: Duration::ZERO }
+    }
+
+    /// Never less than half.
+    fn outage(secs: u64) -> Action {
+        let interval = Duration::from_secs(secs);
+        Action::Retry { interval, at_least: interval / 2 }
     }
 
     #[test]
@@ -269,10 +276,10 @@ mod tests {
         // Receives do not push a handling failure's interval or limit.
         check(handling, Standing { failures: 1, receives: 20, ..fresh() }, retry(1));
         let infrastructure = failed(ErrorClass::Infrastructure);
-        check(infrastructure, fresh(), retry(5));
-        check(infrastructure, Standing { receives: 24, ..fresh() }, retry(600));
-        check(infrastructure, Standing { failures: 2, receives: 2, ..fresh() }, retry(10));
-        check(Event::SinkDown, Standing { receives: 3, ..fresh() }, retry(20));
+        check(infrastructure, fresh(), outage(5));
+        check(infrastructure, Standing { receives: 24, ..fresh() }, outage(300));
+        check(infrastructure, Standing { failures: 2, receives: 2, ..fresh() }, outage(10));
+        check(Event::SinkDown, Standing { receives: 3, ..fresh() }, outage(20));
         let contention = failed(ErrorClass::Contention);
         check(contention, fresh(), retry(1));
         check(contention, Standing { receives: 24, ..fresh() }, retry(60));
@@ -297,9 +304,10 @@ mod tests {
             check(event, close, Action::Reject(errors::EXPIRED));
         }
         check(Event::Snoozed(HOUR), almost, Action::Snooze(SECOND));
-        check(failed(ErrorClass::Infrastructure), almost, retry(1));
+        let last = Action::Retry { interval: SECOND, at_least: SECOND };
+        check(failed(ErrorClass::Infrastructure), almost, last);
         check(Event::Arrived, close, Action::Run);
-        check(Event::NotDeadLettered, close, retry(5));
+        check(Event::NotDeadLettered, close, outage(5));
         let exhausted = Standing { failures: 3, ..close };
         let reason = Action::Reject(errors::FAILURES_EXHAUSTED);
         check(failed(ErrorClass::Handling), exhausted, reason);
@@ -309,7 +317,7 @@ mod tests {
     fn a_queue_that_keeps_little_gives_half_of_it() {
         let short = Standing { retention: 2 * HOUR, ..fresh() };
         let aged = |secs| Standing { age: Duration::from_secs(secs), ..short };
-        check(Event::SinkDown, aged(3_599), retry(1));
+        check(Event::SinkDown, aged(3_599), Action::Retry { interval: SECOND, at_least: SECOND });
         check(Event::SinkDown, aged(3_600), Action::Reject(errors::EXPIRED));
     }
 

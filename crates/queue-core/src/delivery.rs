@@ -30,6 +30,7 @@ use crate::fetch::{Batch, Taken};
 use crate::group::Groups;
 use crate::lease::Cause;
 use crate::park::admit::Parking;
+use crate::recall::Recall;
 use crate::settle::Settler;
 use crate::trace::TRACEPARENT;
 use crate::worker::{Attempt, Error, Failure, Worker};
@@ -53,6 +54,7 @@ pub(crate) struct Core<W: Worker> {
     pub(crate) permits: Arc<Permits>,
     pub(crate) settler: Arc<Settler>,
     pub(crate) breakers: Arc<Breakers>,
+    pub(crate) recall: Arc<Recall>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) unpacker: Unpacker,
     pub(crate) dead_letters: DeadLetters,

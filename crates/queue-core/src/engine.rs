@@ -38,6 +38,7 @@ use crate::lease::Leases;
 use crate::lease::keeper::Keeper;
 use crate::park::admit::{Parking, ParkingProbe};
 use crate::park::releaser::Releaser;
+use crate::recall::Recall;
 use crate::send::Sender;
 use crate::settle::Settler;
 use crate::status::EngineStatus;
@@ -119,6 +120,7 @@ impl<W: Worker> Engine<W> {
         background.spawn(parts.watch.run());
         background.spawn(parts.attributes.run());
         background.spawn(parts.recorder.run());
+        background.spawn(parts.recall.run());
         if let Some(releaser) = parts.releaser {
             background.spawn(releaser.run());
         }
@@ -163,6 +165,7 @@ impl<W: Worker> Engine<W> {
                 meters: Arc::clone(&shared.meters),
             },
             recorder: Arc::clone(&shared.recorder),
+            recall: Arc::clone(&shared.recall),
             releaser,
             fetcher: Arc::new(shared.fetcher(core, ports.queue, &config)),
             drain_run: Drain {
@@ -213,6 +216,7 @@ struct Shared {
     permits: Arc<Permits>,
     probes: Vec<Arc<dyn Probe>>,
     breakers: Arc<Breakers>,
+    recall: Arc<Recall>,
     settler: Arc<Settler>,
     dead_letters: Sender,
     recorder: Arc<Recorder>,
@@ -249,10 +253,13 @@ impl Shared {
             Permits::new(config.concurrency, config.bytes_in_hand_max, Arc::clone(&status));
         let settler = Settler::new(&ports.queue, config, Arc::clone(&jitter), Arc::clone(&meters));
         let recorder = Recorder::new(queue, Arc::clone(&ports.attempts), Arc::clone(&meters));
+        let breakers = Arc::new(Breakers::new(&probes, Arc::clone(&gate), Arc::clone(&meters)));
+        let recall = Recall::new(&ports.queue, &breakers, &jitter, &meters, &drain);
         Self {
             leases: Arc::new(Leases::new(config.lease)),
             permits: Arc::new(permits),
-            breakers: Arc::new(Breakers::new(&probes, Arc::clone(&gate), Arc::clone(&meters))),
+            breakers,
+            recall: Arc::new(recall),
             probes,
             settler: Arc::new(settler),
             dead_letters: DeadLetters::sender(Arc::clone(&ports.dead_letters)).packing(packer),
@@ -298,6 +305,7 @@ impl Shared {
             permits: Arc::clone(&self.permits),
             settler: Arc::clone(&self.settler),
             breakers: Arc::clone(&self.breakers),
+            recall: Arc::clone(&self.recall),
             unpacker,
             recorder: Arc::clone(&self.recorder),
             dead_letters: self.dead_letters::<W>(ports),
@@ -353,6 +361,7 @@ struct Parts {
     watch: Watch,
     attributes: Attributes,
     recorder: Arc<Recorder>,
+    recall: Arc<Recall>,
     releaser: Option<Releaser>,
     fetcher: Arc<Fetcher>,
     drain_run: Drain,

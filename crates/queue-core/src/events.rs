@@ -20,8 +20,8 @@ use meters::add;
 pub use meters::{
     BREAKER_STATE, BROKER_CALLS_TOTAL, DLQ_TOTAL, FAILURES_TOTAL, GROUPS_PARKED_TOTAL,
     HANDLE_SECONDS, IN_FLIGHT, LEASE_LOST_TOTAL, OBJECTS_LEFT_TOTAL, OLDEST_AGE_SECONDS, Outcome,
-    PARKED_GROUPS, PARKED_MESSAGES, PARKING_FULL_TOTAL, POLL_FAILURES_TOTAL, RECEIVED_TOTAL,
-    SETTLED_TOTAL,
+    PARKED_GROUPS, PARKED_MESSAGES, PARKING_FULL_TOTAL, POLL_FAILURES_TOTAL, POSTPONED,
+    RECALLED_TOTAL, RECEIVED_TOTAL, SETTLED_TOTAL,
 };
 pub(crate) use parking::{
     GroupOpened, GroupParked, MessageParked, NotReleased, ParkingFailed, ParkingFull, Released,
@@ -190,6 +190,22 @@ impl BreakerChanged<'_> {
     pub(crate) fn emit(self, meters: &Meters) {
         let BreakerStatus { sink, state, reason } = self.breaker;
         warn!(queue = meters.queue, sink, state, reason, "breaker");
+    }
+}
+
+/// Messages that an outage had postponed were made visible again; some may have been out of reach.
+pub(crate) struct CalledBack<'a> {
+    pub(crate) messages: usize,
+    pub(crate) left: usize,
+    pub(crate) error: Option<&'a DriverError>,
+}
+
+impl CalledBack<'_> {
+    pub(crate) fn emit(self, meters: &Meters) {
+        let Self { messages, left, error } = self;
+        meters.recalled(messages);
+        let error = error.map(ToString::to_string);
+        info!(queue = meters.queue, messages, left, error, "called back after an outage");
     }
 }
 

@@ -30,6 +30,7 @@ use crate::fetch::{Batch, Taken};
 use crate::lease::Cause;
 use crate::park::admit::marker;
 use crate::park::{Admission, MARKER_ATTRIBUTE, ParkReason, ParkStoreError};
+use crate::recall::Postponed;
 use crate::settle::Settled;
 use crate::worker::Worker;
 
@@ -248,7 +249,7 @@ impl<W: Worker> Core<W> {
             }
             Admission::Full => {
                 let delay = self.delay_after_rejection(&case, &self.standing(&case));
-                return Err(Fate::Back { outcome: Outcome::Held, delay });
+                return Err(Fate::Back { outcome: Outcome::Held, delay, recall: None });
             }
         }
         Ok(())
@@ -307,17 +308,20 @@ impl<W: Worker> Core<W> {
 
     /// Ends a chain whose first message is not out of the way: what is behind it goes back too.
     async fn break_off(&self, taken: Taken, fate: Fate, behind: Chain<W::Message>) {
-        let (outcome, delay) = match fate {
+        let (outcome, delay, recall) = match fate {
             Fate::Over { outcome, .. } => {
                 self.meters.ended(outcome);
                 drop(taken);
                 return self.hold(behind, Duration::ZERO, Outcome::Held).await;
             }
-            Fate::Back { outcome, delay } => (outcome, delay),
+            Fate::Back { outcome, delay, recall } => (outcome, delay, recall),
         };
         self.note_all(&behind).await;
-        let chain = std::iter::once(&taken).chain(behind.iter().map(|link| &link.taken));
-        let settled = self.settler.give_back_all(chain.map(|taken| &taken.held), delay).await;
+        let chain = || std::iter::once(&taken).chain(behind.iter().map(|link| &link.taken));
+        let postponed = Postponed::now(delay, recall);
+        let settled = self.settler.give_back_all(chain().map(|taken| &taken.held), delay).await;
+        let confirmed = chain().zip(&settled).filter(|(_, told)| **told == Settled::Confirmed);
+        self.recall.remember(postponed, confirmed.map(|(taken, _)| taken));
         let of_those_behind =
             if outcome == Outcome::Released { Outcome::Released } else { Outcome::Held };
         self.count(std::iter::once(outcome).chain(std::iter::repeat(of_those_behind)), settled);

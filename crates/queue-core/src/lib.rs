@@ -20,6 +20,7 @@ mod fetch;
 mod group;
 mod lease;
 pub mod park;
+pub mod recall;
 pub mod send;
 mod settle;
 pub mod status;

@@ -38,6 +38,8 @@ pub struct Totals {
     pub dropped: u64,
     /// Leases lost.
     pub leases_lost: u64,
+    /// Called back when the outage that had postponed them was over.
+    pub recalled: u64,
     /// Calls to the broker.
     pub broker_calls: u64,
 }
@@ -85,6 +87,8 @@ pub struct StatusSnapshot {
     pub last_poll_ms_ago: Option<u64>,
     /// Each sink's breaker.
     pub breakers: Vec<BreakerStatus>,
+    /// Messages that an outage has postponed and that this process calls back when it is over.
+    pub postponed: usize,
     /// What is parked of the queue, by whatever worker; counted every 10 s.
     pub parked: ParkFigures,
     /// A drain has begun.
@@ -108,6 +112,7 @@ pub struct EngineStatus {
     pub(crate) pollers: AtomicUsize,
     /// Milliseconds after `started`, plus one; zero before the first poll.
     last_poll: AtomicU64,
+    pub(crate) postponed: AtomicUsize,
     pub(crate) breakers: Mutex<Vec<BreakerStatus>>,
     pub(crate) parked: Mutex<ParkFigures>,
     pub(crate) draining: AtomicBool,
@@ -118,6 +123,7 @@ pub struct EngineStatus {
     pub(crate) dead_lettered: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) leases_lost: AtomicU64,
+    pub(crate) recalled: AtomicU64,
     pub(crate) broker_calls: AtomicU64,
     /// Messages whose stay ended, whatever the outcome.
     pub(crate) ended: AtomicU64,
@@ -139,6 +145,7 @@ impl EngineStatus {
             leases: AtomicUsize::new(0),
             pollers: AtomicUsize::new(0),
             last_poll: AtomicU64::new(0),
+            postponed: AtomicUsize::new(0),
             breakers: Mutex::new(Vec::new()),
             parked: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -149,6 +156,7 @@ impl EngineStatus {
             dead_lettered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             leases_lost: AtomicU64::new(0),
+            recalled: AtomicU64::new(0),
             broker_calls: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             released: AtomicU64::new(0),
@@ -189,6 +197,7 @@ impl EngineStatus {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
                 .clone(),
+            postponed: self.postponed.load(Ordering::Relaxed),
             parked: *self.parked.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
             draining: self.draining.load(Ordering::Relaxed),
             times: self.times.get().copied(),
@@ -200,6 +209,7 @@ impl EngineStatus {
                 dead_lettered: read(&self.dead_lettered),
                 dropped: read(&self.dropped),
                 leases_lost: read(&self.leases_lost),
+                recalled: read(&self.recalled),
                 broker_calls: read(&self.broker_calls),
             },
         }

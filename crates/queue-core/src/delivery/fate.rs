@@ -19,6 +19,7 @@ use crate::fetch::Taken;
 use crate::lease::Held;
 use crate::park::admit::{marker, unmarked};
 use crate::park::{ParkStoreError, Place};
+use crate::recall::{self, Postponed};
 use crate::settle::Settled;
 use crate::worker::{Error, Worker};
 
@@ -47,6 +48,8 @@ pub(crate) enum Fate {
         outcome: Outcome,
         /// Whole seconds; zero means now.
         delay: Duration,
+        /// Where an outage is to blame: not before this may it be called back when that is over.
+        recall: Option<Duration>,
     },
 }
 
@@ -85,9 +88,13 @@ impl<W: Worker> Core<W> {
     pub(crate) async fn end(&self, taken: Taken, fate: Fate) {
         let outcome = match fate {
             Fate::Over { outcome, .. } => outcome,
-            Fate::Back { outcome, delay } => {
+            Fate::Back { outcome, delay, recall } => {
+                let postponed = Postponed::now(delay, recall);
                 match self.settler.give_back(&taken.held, delay).await {
-                    Settled::Confirmed => outcome,
+                    Settled::Confirmed => {
+                        self.recall.remember(postponed, [&taken]);
+                        outcome
+                    }
                     Settled::Unconfirmed => Outcome::Lost,
                 }
             }
@@ -155,7 +162,7 @@ impl<W: Worker> Core<W> {
             // Only an arrival is answered with these, and `arrive` has taken them.
             Action::Run | Action::RunAlone => (ALONE_LATER, Outcome::Snoozed),
         };
-        Fate::Back { outcome, delay }
+        Fate::Back { outcome, delay, recall: recall::not_before(event) }
     }
 
     pub(crate) fn delay_after_rejection(&self, case: &Case<'_>, standing: &Standing) -> Duration {
@@ -182,8 +189,10 @@ impl<W: Worker> Core<W> {
     /// Without the parking store nothing of the group may go on; no attempt is used up.
     pub(crate) fn store_is_down(&self, case: &Case<'_>) -> Fate {
         self.breakers.failed("the parking store does not answer");
-        let interval = backoff::interval(&backoff::INFRASTRUCTURE, case.received.receives);
-        Fate::Back { outcome: Outcome::Retried, delay: self.jitter.delay(interval, Duration::ZERO) }
+        let (at_least, interval) = backoff::infrastructure(case.received.receives);
+        let delay = self.jitter.delay(interval, at_least);
+        let recall = recall::not_before(Event::SinkDown);
+        Fate::Back { outcome: Outcome::Retried, delay, recall }
     }
 
     /// Sends the dead letter of a message whose group is parked where there is one, then deletes it.
@@ -200,7 +209,7 @@ impl<W: Worker> Core<W> {
         };
         if self.dead_letters.send(&rejection).await.is_err() {
             let delay = self.delay_after_rejection(case, &self.standing(case));
-            return Fate::Back { outcome: Outcome::Retried, delay };
+            return Fate::Back { outcome: Outcome::Retried, delay, recall: None };
         }
         if let Some(parking) = &self.parking
             && parking.lettered::<W::Message>(case.received, case.header.as_ref()).await.is_err()

@@ -35,6 +35,11 @@ pub const FAILURES_TOTAL: &str = "flotilla_failures_total";
 /// Polls that failed, and pollers that had to be replaced.
 pub const POLL_FAILURES_TOTAL: &str = "flotilla_poll_failures_total";
 
+/// Messages called back when the outage that had postponed them was over.
+pub const RECALLED_TOTAL: &str = "flotilla_messages_recalled_total";
+/// Messages that an outage has postponed and that this process would call back.
+pub const POSTPONED: &str = "flotilla_messages_postponed";
+
 /// FIFO groups that are parked, of the queue.
 pub const PARKED_GROUPS: &str = "flotilla_parked_groups";
 /// Messages in the lines of parked groups, of the queue.
@@ -201,6 +206,20 @@ impl Meters {
         metrics::gauge!(PARKED_GROUPS, &labels).set(figures.groups as f64);
         metrics::gauge!(PARKED_MESSAGES, &labels).set(figures.messages as f64);
         *self.status.parked.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = figures;
+    }
+
+    /// Messages that would be called back.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge of at most 10,000")]
+    pub(crate) fn postponed(&self, messages: usize) {
+        if self.status.postponed.swap(messages, Ordering::Relaxed) != messages {
+            metrics::gauge!(POSTPONED, &self.labels()).set(messages as f64);
+        }
+    }
+
+    pub(crate) fn recalled(&self, messages: usize) {
+        let sum = u64::try_from(messages).unwrap_or(u64::MAX);
+        add(&self.status.recalled, sum);
+        metrics::counter!(RECALLED_TOTAL, &self.labels()).increment(sum);
     }
 
     pub(crate) fn idle(&self) {

@@ -1,6 +1,7 @@
 //! Large bodies: packed on the way out, opened on the way in, and their objects kept for as long as
 //! anything may still ask for them.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use queue_core::{DeadLetter, DriverError, Failure, Reason};
 use rand::distr::Alphanumeric;
 use rand::{Rng, SeedableRng};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use crate::broker_driver::{Fault, Kind};
 use crate::rig::{Rig, handling, header};
@@ -194,6 +196,8 @@ async fn a_missing_a_changed_and_a_foreign_object_are_rejected_by_name() {
 struct Switched {
     claims: Arc<MemoryClaims>,
     down: AtomicBool,
+    /// When each object was asked for.
+    asked: Mutex<BTreeMap<String, Vec<Instant>>>,
 }
 
 #[async_trait]
@@ -203,6 +207,7 @@ impl ClaimStore for Switched {
     }
 
     async fn get(&self, tenant: &Tenant, claim: &Claim) -> Result<Vec<u8>, ClaimError> {
+        self.asked.lock().unwrap().entry(claim.key.clone()).or_default().push(Instant::now());
         if self.down.load(Ordering::Relaxed) {
             let retry_after = Some(Duration::from_secs(90));
             return Err(ClaimError::Unavailable { message: "switched off".into(), retry_after });
@@ -233,7 +238,8 @@ impl ClaimStore for Switched {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_down_for_half_an_hour_costs_no_attempt_and_its_time_is_kept() {
     let claims = Arc::new(MemoryClaims::default());
-    let switched = Arc::new(Switched { claims: claims.clone(), down: AtomicBool::new(true) });
+    let (down, asked) = (AtomicBool::new(true), Mutex::default());
+    let switched = Arc::new(Switched { claims: claims.clone(), down, asked });
     let rig = Rig { claims: Some(switched.clone()), ..Rig::new() };
     for id in 0..5 {
         let (message, _) = claimed(&claims, id).await;
@@ -249,9 +255,10 @@ async fn a_store_that_is_down_for_half_an_hour_costs_no_attempt_and_its_time_is_
     });
     rig.until("half an hour", || rig.world.elapsed() > Duration::from_secs(1_800)).await;
     assert_eq!((rig.dlq.depth().visible, failures.lock().unwrap().len()), (0, 0));
-    let pauses = rig.queue.calls(Kind::Extend);
-    assert!(pauses.iter().all(|call| call.seconds.iter().all(|seconds| *seconds >= 30)));
-    assert!(pauses.iter().any(|call| call.seconds.iter().any(|seconds| *seconds >= 90)));
+    let asked = switched.asked.lock().unwrap().clone();
+    let pauses = || asked.values().flat_map(|times| times.windows(2).map(|two| two[1] - two[0]));
+    assert!(asked.len() == 5 && pauses().count() > 30, "{asked:?}");
+    assert!(pauses().all(|pause| pause >= Duration::from_secs(90)), "its time is kept");
     switched.down.store(false, Ordering::Relaxed);
     rig.until_empty().await;
     assert_eq!(*failures.lock().unwrap(), [0; 5]);

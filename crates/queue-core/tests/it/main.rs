@@ -17,6 +17,7 @@ mod fifo;
 mod late_duplicates;
 mod leases;
 mod packing;
+mod recall;
 mod retries;
 mod sending;
 mod settling;

@@ -169,6 +169,30 @@ pub(super) const MUTANTS: &[Mutant] = &[
         &[("            Flow::Stopped\n", "            Flow::Free\n")],
     ),
     mutant(
+        "calls-back-during-an-outage",
+        "outage-rests",
+        "crates/queue-core/src/recall.rs",
+        &[(
+            "        self.breakers.open() || failed.is_some_and(|at| at.elapsed() < QUIET)\n",
+            "        failed.is_some_and(|at| at.elapsed() < QUIET)\n",
+        )],
+    ),
+    mutant(
+        "nothing-is-called-back",
+        "back-soon",
+        "crates/queue-core/src/recall.rs",
+        &[("        self.filled.notify_one();\n", "")],
+    ),
+    mutant(
+        "called-back-twice",
+        "back-soon",
+        "crates/queue-core/src/recall.rs",
+        &[(
+            "                self.call(&entries).await;\n",
+            "                self.call(&entries).await;\n                self.call(&entries).await;\n",
+        )],
+    ),
+    mutant(
         "duplicate-settle",
         "settled-once",
         "crates/queue-core/src/settle.rs",

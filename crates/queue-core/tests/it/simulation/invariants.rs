@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use queue_core::recall::RECEIVES_MAX;
 use tokio::time::Instant;
 
-use super::process::Process;
+use super::process::{Postponed, Process};
 use super::world::{Job, World};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,10 +42,13 @@ pub(super) enum Invariant {
     CleanDrain,
     /// No message is hidden for longer than its schedule's ceiling.
     BoundedDelay,
-    /// While a sink is known to be down nothing is received.
+    /// While a sink is known to be down nothing is received or called back.
     OutageRests,
     /// When the sink is back, so is the engine.
     OutageEnds,
+    /// What an outage has postponed is called back once, and is visible soon after the last outage
+    /// when the process that postponed it lives.
+    BackSoon,
     /// After the storm everything comes to its end in bounded time.
     ComesToAnEnd,
     /// The engine stops only when it is told to.
@@ -71,6 +75,7 @@ impl Invariant {
             Self::BoundedDelay => "bounded-delay",
             Self::OutageRests => "outage-rests",
             Self::OutageEnds => "outage-ends",
+            Self::BackSoon => "back-soon",
             Self::ComesToAnEnd => "comes-to-an-end",
             Self::KeepsRunning => "keeps-running",
         }
@@ -82,6 +87,35 @@ impl Invariant {
 pub(super) struct Violation {
     pub(super) invariant: Invariant,
     pub(super) text: String,
+}
+
+/// The longest that a message stays hidden after the last outage, beside what handlers that run still
+/// take: a probe's interval, six steps of a call back's ramp, and what comes by itself.
+const BACK_SOON: Duration = Duration::from_secs(100);
+
+/// When everything that outages have postponed should be visible, counted from the storm's end.
+pub(super) fn back_soon_after(world: &World) -> Duration {
+    BACK_SOON + Duration::from_millis(world.plan.handler.slow_max_ms)
+}
+
+/// Of the processes that live.
+pub(super) fn postponed_are_back(world: &World, processes: &[std::sync::Arc<Process>]) {
+    for process in processes {
+        let books = world.books();
+        let hidden = |id: &u64, postponed: &Postponed| {
+            let job = &books.jobs[usize::try_from(*id).unwrap()];
+            let ours = job.receipt == postponed.receipt && !job.deleted && !postponed.unsure;
+            ours && job.receives <= RECEIVES_MAX && postponed.until > Instant::now()
+        };
+        let seen = process.seen();
+        let late: Vec<u64> =
+            seen.postponed.iter().filter(|(id, p)| hidden(id, p)).map(|(id, _)| *id).collect();
+        drop((seen, books));
+        if !late.is_empty() {
+            let text = format!("p{} keeps jobs {late:?} hidden although all is well", process.id);
+            world.breaks(Invariant::BackSoon, text);
+        }
+    }
 }
 
 /// After the last message has come to its end and a minute has passed.

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use super::invariants::Invariant;
 use super::plan::Nature;
 use super::port::Port;
+use super::process::Postponed;
 use super::trace::What;
 
 /// The longest that the engine may hide a message by itself: its infrastructure backoff's ceiling.
-const DELAY_MAX: u64 = 600;
+const DELAY_MAX: u64 = 300;
 
 impl Port {
     pub(super) fn settle_begins(&self, receipts: &[String]) {
@@ -82,12 +83,45 @@ impl Port {
             let longest = books.jobs.iter().map(|job| job.snooze).max().unwrap_or(0);
             let snooze = if fifo { longest } else { books.job(id).snooze };
             drop(books);
+            self.calls_back(id, receipt);
             let (seconds, lease) = (delay.as_secs(), self.world.plan.config.lease.as_secs());
             self.world.note(self.process.id, What::Extended { job: id, seconds });
             if seconds > DELAY_MAX.max(lease).max(snooze) {
                 let text = format!("job {id} is hidden for {seconds} s");
                 self.world.breaks(Invariant::BoundedDelay, text);
             }
+        }
+    }
+
+    /// Whether the process knows of the outage that there is. It takes a look at the sink, at most one
+    /// a second, and the probe's own time.
+    pub(super) fn knows_that_the_sink_is_down(&self) -> bool {
+        let books = self.world.books();
+        let outage = books.sink_down.then_some(books.outages);
+        drop(books);
+        let known = self.process.seen().outage_known;
+        let known = known.filter(|(known, _)| Some(*known) == outage);
+        known.is_some_and(|(_, since)| since.elapsed() > Duration::from_secs(7))
+    }
+
+    /// A message that was given back because of an outage is called back: once, and not while that
+    /// lasts.
+    fn calls_back(&self, job: u64, receipt: &str) {
+        let again = {
+            let mut seen = self.process.seen();
+            let postponed = seen.postponed.get_mut(&job).filter(|known| known.receipt == receipt);
+            let Some(postponed) = postponed else { return };
+            postponed.unsure = true;
+            std::mem::replace(&mut postponed.called_back, true)
+        };
+        let (world, id) = (&self.world, self.process.id);
+        world.note(id, What::CallsBack { job });
+        if again {
+            world.breaks(Invariant::BackSoon, format!("p{id} calls job {job} back twice"));
+        }
+        if self.knows_that_the_sink_is_down() {
+            let text = format!("p{id} calls job {job} back while it knows that the sink is down");
+            world.breaks(Invariant::OutageRests, text);
         }
     }
 
@@ -100,14 +134,23 @@ impl Port {
         for ((receipt, length), result) in entries.iter().zip(results) {
             let Some(id) = self.world.books().job_of(receipt) else { continue };
             let mut seen = self.process.seen();
+            let blames = seen.blaming.contains(&id);
             let hand = seen.hands.get_mut(&id).filter(|hand| hand.receipt == *receipt);
             let Some(hand) = hand else { continue };
             if result.is_ok() {
                 hand.live_until = began + *length;
                 // After the handler, or for another time than a lease: it was given back.
                 let given_back = *length != self.world.plan.config.lease;
+                let handled = hand.handled.is_some();
                 hand.over |= given_back || hand.handled.is_some_and(|at| at <= began);
                 hand.unsure = hand.handled.is_none();
+                if given_back && handled && blames {
+                    let (receipt, until) = (receipt.clone(), began + *length);
+                    let before = seen.postponed.get(&id).filter(|known| known.receipt == receipt);
+                    let called_back = before.is_some_and(|known| known.called_back);
+                    let known = Postponed { receipt, until, called_back, unsure: false };
+                    seen.postponed.insert(id, known);
+                }
             } else if lost(result) {
                 // Until now it could not know; in this instant a handler may still answer.
                 hand.live_until = hand.live_until.min(Instant::now());

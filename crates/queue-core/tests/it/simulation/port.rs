@@ -107,15 +107,11 @@ impl Port {
     fn begin_poll(&self, request: &ReceiveRequest) -> Polling<'_> {
         let now = Instant::now();
         let in_hand = self.process.snapshot().map_or(0, |now| now.in_flight);
-        let books = self.world.books();
-        let outage = books.sink_down.then_some(books.outages);
-        drop(books);
-        let (asked, known) = {
+        let asked = {
             let mut seen = self.process.seen();
             seen.asked += request.max;
             seen.last_poll = Some((request.max, now));
-            let known = seen.outage_known.filter(|(known, _)| Some(*known) == outage);
-            (seen.asked, known.map(|(_, since)| since))
+            seen.asked
         };
         let (most, id) = (self.world.plan.config.concurrency, self.process.id);
         if asked + in_hand > most {
@@ -123,8 +119,7 @@ impl Port {
                 format!("p{id} asks for {asked} with {in_hand} in hand, the limit is {most}");
             self.world.breaks(Invariant::BoundedMemory, text);
         }
-        // A look at the sink, at most one a second, and the probe's own time.
-        if known.is_some_and(|since| now - since > Duration::from_secs(7)) {
+        if self.knows_that_the_sink_is_down() {
             let text = format!("p{id} polls while it knows that the sink is down");
             self.world.breaks(Invariant::OutageRests, text);
         }
@@ -174,6 +169,7 @@ impl Port {
             let mut seen = self.process.seen();
             let handled = seen.hands.get(&job).filter(|hand| !hand.over).and_then(|h| h.handled);
             let receipt = message.receipt.clone();
+            seen.postponed.remove(&job);
             seen.hands
                 .insert(job, Hand { receipt, live_until, handled, over: false, unsure: false });
             drop(seen);

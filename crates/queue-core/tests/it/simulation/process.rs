@@ -36,10 +36,24 @@ pub(super) struct Hand {
     pub(super) unsure: bool,
 }
 
+/// A message that a process has given back because of an outage, as the process knows.
+#[derive(Clone, Debug)]
+pub(super) struct Postponed {
+    pub(super) receipt: String,
+    pub(super) until: Instant,
+    /// It was called back.
+    pub(super) called_back: bool,
+    /// Nobody has told whether that took effect.
+    pub(super) unsure: bool,
+}
+
 /// What a process has seen.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) hands: BTreeMap<u64, Hand>,
+    /// Jobs whose handler's last answer puts the blame on a sink.
+    pub(super) blaming: BTreeSet<u64>,
+    pub(super) postponed: BTreeMap<u64, Postponed>,
     /// Jobs whose handler has answered with success.
     pub(super) done: BTreeSet<u64>,
     /// Receipts whose delete was confirmed.

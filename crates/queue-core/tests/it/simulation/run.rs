@@ -44,6 +44,12 @@ struct Processes {
     started: AtomicU32,
 }
 
+impl Processes {
+    fn alive(&self) -> Vec<Arc<Process>> {
+        self.all.lock().unwrap().iter().filter(|process| process.is_alive()).cloned().collect()
+    }
+}
+
 pub(super) fn run(plan: Plan) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -70,7 +76,12 @@ async fn live(plan: Plan) -> Outcome {
     world.clear_up();
     world.sink(false);
     world.mute(false);
-    let ended = tokio::time::timeout(AFTERMATH_MAX, aftermath(&world)).await;
+    let soon = async {
+        tokio::time::sleep(invariants::back_soon_after(&world)).await;
+        invariants::postponed_are_back(&world, &processes.alive());
+    };
+    let ended = tokio::time::timeout(AFTERMATH_MAX, aftermath(&world));
+    let (ended, ()) = tokio::join!(biased; ended, soon);
     if ended.is_err() {
         let (left, parked) = (world.depth(), world.parked_lines());
         let text = format!("after {AFTERMATH_MAX:?} {left} messages are left, parked {parked:?}");
@@ -78,9 +89,7 @@ async fn live(plan: Plan) -> Outcome {
     }
     // Idle polls come back, and what was asked for is seen.
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let alive: Vec<_> =
-        processes.all.lock().unwrap().iter().filter(|p| p.is_alive()).cloned().collect();
-    invariants::at_the_end(&world, &alive);
+    invariants::at_the_end(&world, &processes.alive());
     for order in &orders {
         let _ended = order.send(Order::End);
     }

@@ -178,6 +178,7 @@ impl Desk {
             }
             Temper::Infrastructure => {
                 run.ends("fails by infrastructure");
+                run.blames();
                 return Err(infrastructure("timeout"));
             }
             Temper::Snooze(seconds) => {
@@ -239,6 +240,7 @@ impl<'a> Run<'a> {
             let text = format!("p{} handles job {job} again, which it had done", process.id);
             world.breaks(Invariant::DoneStaysDone, text);
         }
+        process.seen().blaming.remove(&job);
         if let Some(hand) = process.seen().hands.get_mut(&job) {
             hand.handled = None;
         }
@@ -295,8 +297,14 @@ impl<'a> Run<'a> {
         world.note(process.id, What::Handled { job: self.job, answer });
     }
 
+    /// No fault of the message.
+    fn blames(&self) {
+        self.worker.process.seen().blaming.insert(self.job);
+    }
+
     fn sink_failed(&mut self) {
         self.ends("sink unavailable");
+        self.blames();
         let books = self.worker.world.books();
         let (down, outage) = (books.sink_down, books.outages);
         drop(books);
