@@ -12,14 +12,14 @@ use tracing_subscriber::{EnvFilter, Layer};
 /// What `level` says.
 pub(super) enum LogFilter {
     Targets(Targets),
-    Spans(EnvFilter),
+    Spans(Box<EnvFilter>),
 }
 
 impl LogFilter {
     /// Reads directives; the error says which one cannot be understood.
     pub(super) fn new(level: &str) -> Result<Self, ParseError> {
         // It reads whatever `Targets` does, but not the other way round.
-        let spans = EnvFilter::try_new(level)?;
+        let spans = Box::new(EnvFilter::try_new(level)?);
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_:=-".contains(&byte);
         let mut directives = level.split(',');
         if !directives.all(|one| !one.is_empty() && one.bytes().all(plain)) {
@@ -32,7 +32,7 @@ impl LogFilter {
     pub(super) fn layer<S: tracing::Subscriber>(self) -> Box<dyn Layer<S> + Send + Sync> {
         match self {
             Self::Targets(targets) => Box::new(targets),
-            Self::Spans(spans) => Box::new(spans),
+            Self::Spans(spans) => Box::new(*spans),
         }
     }
 
@@ -43,7 +43,7 @@ impl LogFilter {
     {
         match self {
             Self::Targets(targets) => Box::new(targets),
-            Self::Spans(spans) => Box::new(spans),
+            Self::Spans(spans) => Box::new(*spans),
         }
     }
 }
