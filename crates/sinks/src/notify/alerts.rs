@@ -14,6 +14,8 @@ use database::sqlx::{self, PgPool};
 use metrics::counter;
 use queue_core::Trouble;
 use queue_core::effects::{Begun, EffectKey, Effects, Entry, Outcome, Promise};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{
@@ -34,6 +36,8 @@ const NOTICES_MAX: i64 = 50;
 const MAILBOXES_MAX: usize = 20;
 /// Tries before a notice is given up: over seven hours.
 const TRIES_MAX: i32 = 100;
+/// A round takes no further notice after this: who sends has other duties.
+const ROUND_MAX: Duration = Duration::from_secs(60);
 /// The first pause between tries, doubled up to the second.
 const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(300)];
 
@@ -72,7 +76,7 @@ pub struct AlertConfig {
     pub alert_remind_secs: u64,
     /// Seconds that trouble must stay away before its alert is over, 0 to 86400
     ///
-    /// What comes back sooner is the same alert and rings nobody. Example: `300`
+    /// What comes back sooner is the same alert and rings nobody.
     #[arg(long, env = "ALERT_QUIET_SECS", default_value_t = 300,
           value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub alert_quiet_secs: u64,
@@ -161,10 +165,19 @@ impl AlertSender {
         Self { notifier, effects, targets, holder }
     }
 
-    /// Tells what is due at `now`; answers how many notices need nothing more.
-    pub async fn send_due(&self, pool: &PgPool, now: DateTime<Utc>) -> Result<u64, sqlx::Error> {
-        let mut finished = 0;
+    /// Tells what is due at `now`; answers how many notices need nothing more. After `stop` it ends with
+    /// the delivery that it is at: one that is dropped half way is a doubt.
+    pub async fn send_due(
+        &self,
+        pool: &PgPool,
+        now: DateTime<Utc>,
+        stop: &CancellationToken,
+    ) -> Result<u64, sqlx::Error> {
+        let (mut finished, started) = (0, Instant::now());
         for notice in alerts::due(pool, now, NOTICES_MAX).await? {
+            if stop.is_cancelled() || started.elapsed() > ROUND_MAX {
+                break;
+            }
             let Some(notification) = notification(&notice) else {
                 // Only we write the table; a newer release's word is left to that release.
                 alerts::later(pool, &notice, now + pause(notice.attempts)).await?;
@@ -173,7 +186,7 @@ impl AlertSender {
             if self.targets.is_empty() {
                 warn!(alert = notice.name, kind = notice.kind, "no target is set for alerts");
             }
-            match self.tell_all(&notice, &notification).await {
+            match self.tell_all(&notice, &notification, stop).await {
                 Some(wait) if notice.attempts < TRIES_MAX => {
                     let wait = wait.map_or_else(
                         || pause(notice.attempts),
@@ -204,9 +217,13 @@ impl AlertSender {
         &self,
         notice: &Notice,
         notification: &Notification,
+        stop: &CancellationToken,
     ) -> Option<Option<Duration>> {
         let mut again = None;
         for target in &self.targets {
+            if stop.is_cancelled() {
+                return again.or(Some(None));
+            }
             let told = self.tell(notification, target).await;
             let outcome = match told {
                 Told::Told => "told",

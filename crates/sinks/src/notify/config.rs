@@ -29,7 +29,9 @@ pub enum SmtpTls {
 pub struct NotifyConfig {
     /// Mail server; without one, no mail is sent
     ///
-    /// Of Amazon SES its SMTP endpoint. Example: `email-smtp.eu-central-1.amazonaws.com`
+    /// Of Amazon SES its SMTP endpoint
+    ///
+    /// Example: email-smtp.eu-central-1.amazonaws.com
     #[arg(long, env = "SMTP_HOST", requires = "smtp_from")]
     pub smtp_host: Option<String>,
     /// Port of the mail server: 587 for `starttls`, 465 for `implicit`
@@ -51,7 +53,7 @@ pub struct NotifyConfig {
     /// Example: `Flotilla <flotilla@example.com>`
     #[arg(long, env = "SMTP_FROM", value_parser = mailbox)]
     pub smtp_from: Option<Mailbox>,
-    /// How the connection is secured: starttls, implicit or none
+    /// How the connection is secured
     #[arg(long, env = "SMTP_TLS", value_enum, default_value = "starttls")]
     pub smtp_tls: SmtpTls,
     /// File of root certificates (PEM) for the mail server, besides the system's
@@ -61,7 +63,7 @@ pub struct NotifyConfig {
     pub smtp_ca_file: Option<PathBuf>,
     /// Let Slack and webhook URLs lead to loopback and private addresses
     ///
-    /// Link-local addresses, where clouds keep credentials, are refused all the same.
+    /// Link-local addresses, where clouds keep credentials, are refused all the same
     #[arg(long, env = "WEBHOOK_ALLOW_PRIVATE")]
     pub webhook_allow_private: bool,
     /// Let Slack and webhook URLs be http, without TLS

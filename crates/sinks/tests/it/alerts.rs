@@ -9,6 +9,7 @@ use database::{Database, PostgresEffects, Role};
 use sinks::notify::alerts::{AlertConfig, AlertKey, AlertSender, Severity, raise};
 use sinks::notify::{NotifyConfig, SmtpTls};
 use testkit::{Answer, HttpDouble, SmtpDouble, SmtpSay, SmtpStep, TestDatabase};
+use tokio_util::sync::CancellationToken;
 
 use crate::notify::{channels, open};
 
@@ -62,7 +63,8 @@ impl Stage {
     }
 
     async fn send(&self, seconds: i64) -> u64 {
-        self.sender().send_due(self.worker.pool(), at(seconds)).await.unwrap()
+        let go_on = CancellationToken::new();
+        self.sender().send_due(self.worker.pool(), at(seconds), &go_on).await.unwrap()
     }
 
     fn told(&self) -> [usize; 3] {
@@ -75,7 +77,9 @@ async fn two_senders_at_once_tell_every_target_once() {
     let stage = Stage::set().await;
     let (one, two) = (stage.sender(), stage.sender());
     let pool = stage.worker.pool();
-    let (one, two) = tokio::join!(one.send_due(pool, at(0)), two.send_due(pool, at(0)));
+    let go_on = CancellationToken::new();
+    let (one, two) =
+        tokio::join!(one.send_due(pool, at(0), &go_on), two.send_due(pool, at(0), &go_on));
     assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
     // Whoever met the other at a target comes back to it.
     stage.send(120).await;
@@ -136,7 +140,8 @@ async fn a_sender_that_died_at_a_target_leaves_a_doubt_and_not_a_second_page() {
     let gate = testkit::Gate::closed();
     stage.slack.next([Answer::status(200).body("ok").behind(&gate)]);
     let (sender, pool) = (stage.sender(), stage.worker.pool().clone());
-    let dies = tokio::spawn(async move { sender.send_due(&pool, at(0)).await });
+    let dies =
+        tokio::spawn(async move { sender.send_due(&pool, at(0), &CancellationToken::new()).await });
     stage.slack.asked(1).await;
     dies.abort();
     assert!(dies.await.unwrap_err().is_cancelled());
