@@ -101,5 +101,5 @@ impl Notifier for Channels {
 }
 
 fn outcome(answer: &Result<Receipt, NotifyError>) -> Outcome {
-    answer.as_ref().map_or_else(|error| error.outcome(), |_| Outcome::Ok)
+    answer.as_ref().map_or_else(NotifyError::outcome, |_| Outcome::Ok)
 }

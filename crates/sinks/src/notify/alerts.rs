@@ -145,7 +145,7 @@ impl std::fmt::Debug for AlertSender {
 /// What became of one notice at one target.
 enum Told {
     /// Now or before.
-    Told,
+    Heard,
     /// The target will never take it.
     Refused,
     /// Nobody knows.
@@ -226,7 +226,7 @@ impl AlertSender {
             }
             let told = self.tell(notification, target).await;
             let outcome = match told {
-                Told::Told => "told",
+                Told::Heard => "told",
                 Told::Refused => "refused",
                 Told::Unknown => "unknown",
                 Told::Later(wait) => {
@@ -246,7 +246,7 @@ impl AlertSender {
         let key = EffectKey::named(SCOPE, notification.tenant.clone(), &name);
         let entry = match self.effects.begin(&key, &self.holder, HOLD).await {
             Ok(Begun::Fresh(entry)) => entry,
-            Ok(Begun::Done(_)) => return Told::Told,
+            Ok(Begun::Done(_)) => return Told::Heard,
             Ok(Begun::Busy(left)) => return Told::Later(Some(left)),
             Ok(Begun::Abandoned { entry, .. }) if target.promise() == Promise::Idempotent => entry,
             Ok(Begun::Abandoned { entry, since, by }) => {
@@ -264,7 +264,7 @@ impl AlertSender {
                 self.complete(&entry, &receipt.said).await;
                 let kind = notification.kind.as_str();
                 info!(kind, id = %notification.id, sink = target.sink(), "alert told");
-                Told::Told
+                Told::Heard
             }
             Err(error) if error.trouble == Trouble::UnknownOutcome => {
                 self.doubt(&entry, &error.to_string()).await

@@ -77,7 +77,7 @@ fn reach_v4(ip: Ipv4Addr) -> Reach {
         _ if ip.is_private() => Reach::Private("private"),
         [100, 64..=127, ..] => Reach::Private("carrier-grade"),
         _ if ip.is_link_local() => Reach::Never("link-local"),
-        [0, ..] | [192, 0, 0, _] | [198, 18..=19, ..] | [240..=255, ..] => Reach::Never("reserved"),
+        [0 | 240..=255, ..] | [192, 0, 0, _] | [198, 18..=19, ..] => Reach::Never("reserved"),
         _ if ip.is_multicast() => Reach::Never("multicast"),
         _ if ip.is_documentation() => Reach::Never("documentation"),
         _ => Reach::Public,

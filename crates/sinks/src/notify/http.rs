@@ -44,7 +44,7 @@ pub(super) enum NoAnswer {
 #[derive(Clone)]
 pub(super) struct Client {
     /// Made at the first call: what HTTPS needs of the machine must not keep a process from starting.
-    client: Arc<OnceLock<reqwest::Client>>,
+    inner: Arc<OnceLock<reqwest::Client>>,
     guard: Guard,
     timeout: Duration,
     clock: Arc<dyn Clock>,
@@ -58,11 +58,11 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     pub(super) fn new(guard: Guard, timeout: Duration, clock: Arc<dyn Clock>) -> Self {
-        Self { client: Arc::default(), guard, timeout, clock }
+        Self { inner: Arc::default(), guard, timeout, clock }
     }
 
     fn client(&self) -> Result<&reqwest::Client, reqwest::Error> {
-        if let Some(client) = self.client.get() {
+        if let Some(client) = self.inner.get() {
             return Ok(client);
         }
         let client = reqwest::Client::builder()
@@ -78,7 +78,7 @@ impl Client {
             .timeout(self.timeout)
             // Fails where TLS cannot be set up, e.g. without any root certificate.
             .build()?;
-        Ok(self.client.get_or_init(|| client))
+        Ok(self.inner.get_or_init(|| client))
     }
 
     /// Posts JSON.

@@ -88,13 +88,11 @@ fn verdict(answer: &Answer) -> Result<Receipt, NotifyError> {
     let word = said.split_whitespace().next().unwrap_or_default();
     Err(match answer.status {
         200 if said == "ok" && answer.whole => return Ok(Receipt { said }),
-        // Not Slack's words, or not all of them.
-        200..=299 => doubt(&text),
         400 | 403 | 404 | 410 if GONE.contains(&word) => NotifyError::gone(SLACK, text),
         410 => NotifyError::gone(SLACK, text),
         429 => NotifyError::new(SLACK, Trouble::Throttled, text).retry_after(answer.retry_after),
-        // A gateway speaks for a Slack that may have posted.
-        408 | 502 | 504 => doubt(&text),
+        // Not Slack's words, or not all of them; or a gateway speaks for a Slack that may have posted.
+        200..=299 | 408 | 502 | 504 => doubt(&text),
         500.. => {
             NotifyError::new(SLACK, Trouble::Unavailable, text).retry_after(answer.retry_after)
         }
@@ -148,11 +146,11 @@ fn foot(notification: &Notification, more: usize) -> String {
     if more > 0 {
         parts.push(format!("{more} more fields"));
     }
-    let mut foot = escaped(&parts.join(" · "));
-    if let Some(link) = notification.shown_link() {
-        foot.push_str(&format!(" · <{}|open>", escaped(link)));
+    let foot = escaped(&parts.join(" · "));
+    match notification.shown_link() {
+        Some(link) => format!("{foot} · <{}|open>", escaped(link)),
+        None => foot,
     }
-    foot
 }
 
 /// `verbatim`: nothing in it becomes a link, a mention or a channel by itself.
