@@ -59,7 +59,7 @@ impl Stage {
         };
         assert_eq!(config.check(&notify), None);
         let effects = Arc::new(PostgresEffects::new(&self.worker));
-        AlertSender::new(Arc::new(channels(notify)), effects, config.targets(), "test".into())
+        AlertSender::new(Arc::new(channels(&notify)), effects, config.targets(), "test".into())
     }
 
     async fn send(&self, seconds: i64) -> u64 {

@@ -40,8 +40,8 @@ pub(crate) fn notification() -> Notification {
     }
 }
 
-pub(crate) fn channels(config: NotifyConfig) -> Channels {
-    Channels::new(&config, Arc::new(Fixed)).unwrap()
+pub(crate) fn channels(config: &NotifyConfig) -> Channels {
+    Channels::new(config, Arc::new(Fixed)).unwrap()
 }
 
 /// Doubles are on the loopback interface, without TLS.
@@ -71,7 +71,7 @@ async fn slack_is_sent_blocks_and_a_fallback() {
     let double = HttpDouble::start().await;
     double.always(Answer::status(200).body("ok"));
     let target = slack(&double, 1);
-    let receipt = channels(open()).deliver(&notification(), &target).await.unwrap();
+    let receipt = channels(&open()).deliver(&notification(), &target).await.unwrap();
     assert_eq!(receipt.said, "ok");
     let seen = double.seen().remove(0);
     assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", "/services/T0/B0/1"));
@@ -83,7 +83,7 @@ async fn slack_is_sent_blocks_and_a_fallback() {
 async fn every_answer_of_slack_has_its_trouble_and_is_asked_for_once() {
     use Trouble::{Invalid, Throttled, Unavailable, UnknownOutcome};
     let double = HttpDouble::start().await;
-    let channels = channels(open());
+    let channels = channels(&open());
     let said = |status, text: &'static str| Answer::status(status).body(text);
     let cases = [
         (said(400, "invalid_payload"), Invalid, "notify-refused"),
@@ -117,7 +117,7 @@ async fn a_429_of_slack_closes_its_webhook_and_no_other() {
     let double = HttpDouble::start().await;
     double.next([Answer::too_many(30)]);
     double.always(Answer::status(200).body("ok"));
-    let channels = channels(open());
+    let channels = channels(&open());
     let Failure::RetryAfter(_, delay) = Failure::from(refused(&channels, &slack(&double, 1)).await)
     else {
         panic!("not throttled")
@@ -133,7 +133,7 @@ async fn a_429_of_slack_closes_its_webhook_and_no_other() {
 async fn a_webhook_is_signed_and_a_repeat_has_its_id() {
     let double = HttpDouble::start().await;
     double.always(Answer::status(204));
-    let (channels, target) = (channels(open()), webhook(&format!("{}/hook", double.url())));
+    let (channels, target) = (channels(&open()), webhook(&format!("{}/hook", double.url())));
     for _ in 0..2 {
         channels.deliver(&notification(), &target).await.unwrap();
     }
@@ -160,7 +160,7 @@ async fn a_webhook_is_signed_and_a_repeat_has_its_id() {
 async fn every_answer_to_a_webhook_has_its_trouble_and_is_asked_for_once() {
     use Trouble::{Conflict, Invalid, Throttled, Timeout, Unavailable};
     let double = HttpDouble::start().await;
-    let (channels, target) = (channels(open()), webhook(&format!("{}/hook", double.url())));
+    let (channels, target) = (channels(&open()), webhook(&format!("{}/hook", double.url())));
     let cases = [
         (Answer::status(400), Invalid, "notify-refused"),
         (Answer::status(401), Unavailable, "notify-unavailable"),
@@ -195,7 +195,7 @@ async fn a_redirect_is_not_followed() {
     let (double, elsewhere) = (HttpDouble::start().await, HttpDouble::start().await);
     for status in [301, 302, 307, 308] {
         double.next([Answer::status(status).header("location", &elsewhere.url())]);
-        let error = refused(&channels(open()), &webhook(&double.url())).await;
+        let error = refused(&channels(&open()), &webhook(&double.url())).await;
         assert!(error.to_string().contains("redirect"), "{error}");
     }
     assert_eq!((double.seen().len(), elsewhere.seen().len()), (4, 0));
@@ -210,28 +210,28 @@ async fn no_address_of_our_own_network_is_called() {
     for host in ["127.0.0.1", "localhost", "[::1]", "2130706433", "[::ffff:127.0.0.1]"] {
         let url = format!("http://{host}:{port}/latest/meta-data");
         for target in [webhook(&url), Target::Slack(url.parse().unwrap())] {
-            let error = refused(&channels(guarded(false)), &target).await;
+            let error = refused(&channels(&guarded(false)), &target).await;
             assert_eq!(error.code().code, "notify-refused", "{error}");
             assert!(error.to_string().contains("WEBHOOK_ALLOW_PRIVATE"), "{error}");
         }
     }
     let metadata = webhook(&format!("http://169.254.169.254:{port}/latest/meta-data"));
-    let error = refused(&channels(guarded(true)), &metadata).await;
+    let error = refused(&channels(&guarded(true)), &metadata).await;
     assert!(error.to_string().contains("link-local"), "{error}");
     let plain = NotifyConfig { webhook_allow_http: false, ..open() };
-    let error = refused(&channels(plain), &webhook(&double.url())).await;
+    let error = refused(&channels(&plain), &webhook(&double.url())).await;
     assert!(error.to_string().contains("WEBHOOK_ALLOW_HTTP"), "{error}");
     assert_eq!(double.seen().len(), 0);
     // And the same name is called where that is allowed.
     let allowed = webhook(&format!("http://localhost:{port}/"));
-    channels(guarded(true)).deliver(&notification(), &allowed).await.unwrap();
+    channels(&guarded(true)).deliver(&notification(), &allowed).await.unwrap();
 }
 
 #[tokio::test]
 async fn nobody_listening_is_an_outage_and_no_doubt() {
     let nobody = format!("http://127.0.0.1:{}/x", testkit::free_port());
     for target in [webhook(&nobody), Target::Slack(nobody.parse().unwrap())] {
-        let error = refused(&channels(open()), &target).await;
+        let error = refused(&channels(&open()), &target).await;
         assert_eq!(error.trouble, Trouble::Unavailable, "{error}");
     }
 }

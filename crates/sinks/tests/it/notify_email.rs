@@ -28,7 +28,7 @@ async fn refused(channels: &Channels) -> NotifyError {
 #[tokio::test]
 async fn a_mail_is_text_with_an_id_that_repeats_with_the_notification() {
     let double = SmtpDouble::start().await;
-    let channels = channels(config(&double));
+    let channels = channels(&config(&double));
     for _ in 0..2 {
         let receipt = channels.deliver(&notification(), &to()).await.unwrap();
         assert!(receipt.said.contains("taken as 4711"), "{receipt:?}");
@@ -49,7 +49,7 @@ async fn a_title_with_line_breaks_adds_no_header() {
     evil.title = "x\r\nBcc: everybody@example.com\r\n\r\nbody".into();
     evil.kind = "x\r\nBcc: everybody@example.com".into();
     evil.text = "first\n.\nMAIL FROM:<x@example.com>\n.hidden".into();
-    channels(config(&double)).deliver(&evil, &to()).await.unwrap();
+    channels(&config(&double)).deliver(&evil, &to()).await.unwrap();
     let mails = double.taken(1).await;
     let (head, body) = mails[0].text.split_once("\n\n").unwrap();
     assert!(!head.lines().any(|line| line.starts_with("Bcc")), "{head}");
@@ -62,7 +62,7 @@ async fn every_reply_has_its_trouble() {
     use SmtpStep::{Data, Ehlo, Greeting, Mail, Rcpt, Text};
     use Trouble::{Invalid, Throttled, Unavailable};
     let double = SmtpDouble::start().await;
-    let channels = channels(config(&double));
+    let channels = channels(&config(&double));
     let cases = [
         (Greeting, "554 5.3.2 no service", Unavailable, "notify-unavailable"),
         (Greeting, "421 4.3.2 too many connections", Throttled, "notify-unavailable"),
@@ -106,7 +106,7 @@ async fn every_reply_has_its_trouble() {
 async fn an_end_is_a_doubt_only_after_the_text() {
     use SmtpStep::{Data, Ehlo, Greeting, Mail, Rcpt, Text};
     let double = SmtpDouble::start().await;
-    let channels = channels(config(&double));
+    let channels = channels(&config(&double));
     for step in [Greeting, Ehlo, Mail, Rcpt, Data] {
         for (say, trouble) in
             [(SmtpSay::Drop, Trouble::Unavailable), (SmtpSay::Silence, Trouble::Timeout)]
@@ -139,7 +139,7 @@ async fn nothing_goes_in_the_clear_where_tls_is_asked_for() {
             ..config(&double)
         };
         assert!(!format!("{config:?}").contains("hunter2"));
-        let error = refused(&channels(config)).await;
+        let error = refused(&channels(&config)).await;
         assert!(
             matches!(error.trouble, Trouble::Unavailable | Trouble::Timeout),
             "{tls:?}: {error}"
@@ -152,6 +152,6 @@ async fn nothing_goes_in_the_clear_where_tls_is_asked_for() {
 
 #[tokio::test]
 async fn without_a_mail_server_it_says_so() {
-    let error = refused(&channels(open())).await;
+    let error = refused(&channels(&open())).await;
     assert!(error.to_string().contains("SMTP_HOST"), "{error}");
 }
