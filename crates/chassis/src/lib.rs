@@ -41,6 +41,7 @@ pub use service::{Broker, BuildError, Companion, Roles, Service};
 pub use signals::{Signals, StopNow};
 pub use status::Status;
 pub use telemetry::{
-    LogFormat, Telemetry, TelemetryOptions, TraceArgs, TraceSampler, json_lines, log_filter,
+    DLQ_DEPTH, LogFormat, MetricsEmf, QUEUE_DEPTH, Telemetry, TelemetryOptions, TraceArgs,
+    TraceSampler, json_lines, log_filter,
 };
 pub use worker::{Ended, Lane, WorkerArgs, WorkerRun, dead_letter_url, run_worker, worker_command};

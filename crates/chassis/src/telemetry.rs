@@ -6,6 +6,7 @@
 //! spans that the engine and the API open; the JSON lists every span of an event.
 
 mod args;
+mod emf;
 mod export;
 mod fields;
 mod filter;
@@ -29,6 +30,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::service::BuildError;
 pub use args::{TraceArgs, TraceSampler};
+pub(crate) use emf::Emf;
+pub use emf::{DLQ_DEPTH, MetricsEmf, QUEUE_DEPTH};
 use export::Exporter;
 use fields::SpanFields;
 use filter::LogFilter;

@@ -119,6 +119,12 @@ codes! {
         "Find who wrote it or the message; without the right object the message cannot be handled.";
     OBJECTS_UNAVAILABLE = "objects-unavailable", 503, true, "The object store does not answer.",
         "Check CLAIM_BUCKET or CLAIM_DIR and the rights on it; the worker's log names what is wrong.";
+    NOTIFY_UNAVAILABLE = "notify-unavailable", 503, true, "Slack, the mail server or the webhook does not take notifications now.",
+        "Check the target and the SMTP_ variables; the reason says what it answered. It is tried again.";
+    NOTIFY_REFUSED = "notify-refused", 422, false, "The target refuses the notification, or may not be called.",
+        "Read the reason; mend the target's URL, the guard's WEBHOOK_ALLOW_ variables or the receiver, then redrive.";
+    NOTIFY_TARGET_GONE = "notify-target-gone", 410, false, "The target is gone: an archived channel, a revoked webhook, no such mailbox.",
+        "Replace or remove the target where it is configured; notifications to it are not tried again.";
     CONFIG_INVALID = "config-invalid", 500, false, "The configuration is not valid.",
         "Mend the variable named; `--check-config` tries it without starting.";
 }

@@ -77,6 +77,8 @@ fn made_up(name: &str, kind: &str) -> &'static str {
         ("standing", _) => "'waiting'",
         ("decision", _) => "'done'",
         ("kind", _) => "'key'",
+        ("severity", _) => "'critical'",
+        ("notice", _) => "'opened'",
         ("message_id", _) => "md5(random()::text)",
         ("scopes", _) => "ARRAY['logs:read']",
         (_, "uuid") => "gen_random_uuid()",
