@@ -13,6 +13,8 @@ mod notify;
 mod notify_email;
 mod objects;
 mod objects_faults;
+mod objects_lifecycle;
+mod objects_upload_faults;
 mod opensearch_auth;
 mod oracle;
 mod postgres_search;
