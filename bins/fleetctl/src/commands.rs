@@ -58,9 +58,9 @@ pub(crate) enum Command {
     /// The key that signs the archive: init, show, rotate
     #[command(subcommand, after_help = signing::EXAMPLES)]
     Signing(signing::Signing),
-    /// Check a downloaded archive, offline, from its files and public keys alone
+    /// Check an archive, downloaded or in S3, from its files and public keys alone
     Verify(verify::Verify),
-    /// Export what proves one event, out of a downloaded archive
+    /// Export what proves one event, out of an archive, downloaded or in S3
     Evidence(evidence::Evidence),
     /// Bring the database's schema up to this release
     Migrate(migrate::Migrate),

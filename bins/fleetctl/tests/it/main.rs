@@ -16,3 +16,4 @@ mod reading;
 mod redrive;
 mod signing;
 mod verify;
+mod verify_s3;
