@@ -26,6 +26,11 @@ queue standard audit-log-queue 30 86400 audit-log-queue-dlq 1209600 25
 
 awslocal --region "$region" s3api head-bucket --bucket audit-log-archive 2>/dev/null ||
   awslocal --region "$region" s3 mb s3://audit-log-archive
+awslocal --region "$region" s3api put-bucket-versioning --bucket audit-log-archive \
+  --versioning-configuration Status=Enabled
+# An upload that nobody completed goes, as in terraform/archive.tf; objects go with a receipt.
+awslocal --region "$region" s3api put-bucket-lifecycle-configuration --bucket audit-log-archive \
+  --lifecycle-configuration '{"Rules":[{"ID":"uploads-that-nobody-completed","Status":"Enabled","Filter":{"Prefix":""},"AbortIncompleteMultipartUpload":{"DaysAfterInitiation":7}},{"ID":"versions-of-others-making","Status":"Enabled","Filter":{"Prefix":""},"NoncurrentVersionExpiration":{"NoncurrentDays":90},"Expiration":{"ExpiredObjectDeleteMarker":true}}]}'
 
 # Bodies over the broker's limit; those that nobody removes go later than any redelivery.
 awslocal --region "$region" s3api head-bucket --bucket flotilla-claims 2>/dev/null ||

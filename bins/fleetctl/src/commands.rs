@@ -54,9 +54,9 @@ pub(crate) enum Command {
     Tenants(tenants::Tenants),
     /// Bring events in: NDJSON, `CloudTrail`, git history
     Import(import::Import),
-    /// Check a downloaded archive, offline, from its files and public keys alone
+    /// Check an archive, downloaded or in S3, from its files and public keys alone
     Verify(verify::Verify),
-    /// Export what proves one event, out of a downloaded archive
+    /// Export what proves one event, out of an archive, downloaded or in S3
     Evidence(evidence::Evidence),
     /// Bring the database's schema up to this release
     Migrate(migrate::Migrate),

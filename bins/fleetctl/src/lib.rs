@@ -5,6 +5,7 @@
 //! count that it did not see.
 
 mod api;
+mod archive;
 mod author;
 mod commands;
 mod failure;

@@ -25,6 +25,16 @@ pub trait Source {
     /// The files whose names begin with `prefix`, which ends in `/`, in the order of their names.
     fn list(&self, prefix: &str) -> io::Result<Vec<Listed>>;
 
+    /// What follows `prefix`, which ends in `/`, up to the next `/`: each folder once, in order.
+    fn folders(&self, prefix: &str) -> io::Result<Vec<String>> {
+        let files = self.list(prefix)?;
+        let below = files.iter().filter_map(|file| file.name.strip_prefix(prefix));
+        let mut folders: Vec<String> =
+            below.filter_map(|rest| Some(rest.split_once('/')?.0.to_owned())).collect();
+        folders.dedup();
+        Ok(folders)
+    }
+
     /// A file's bytes; `None` when there is no such file.
     fn open(&self, name: &str) -> io::Result<Option<Box<dyn Read + '_>>>;
 
@@ -149,6 +159,7 @@ mod tests {
             assert!(source.open(none).unwrap().is_none(), "{none}");
         }
         assert!(source.list("c/").unwrap().is_empty());
+        assert_eq!(source.folders("a/").unwrap(), ["b"]);
         assert!(Directory::open(outside.path()).is_err());
     }
 }

@@ -126,10 +126,8 @@ fn tenants(source: &dyn Source, options: &Options) -> io::Result<BTreeSet<Tenant
     }
     let mut tenants = BTreeSet::new();
     for prefix in [proof_prefix(), "archive/"] {
-        for file in source.list(prefix)? {
-            let folder = file.name.strip_prefix(prefix).and_then(|rest| rest.split('/').next());
-            tenants.extend(folder.and_then(|folder| folder.parse().ok()));
-        }
+        let folders = source.folders(prefix)?;
+        tenants.extend(folders.iter().filter_map(|folder| folder.parse::<Tenant>().ok()));
     }
     Ok(tenants)
 }

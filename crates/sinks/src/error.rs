@@ -19,6 +19,8 @@ pub enum SinkErrorKind {
     Throttled,
     /// A bound of ours was reached; nothing was sent.
     Full,
+    /// An object in a class of storage that must be restored before it is read.
+    NeedsRestore,
 }
 
 impl SinkErrorKind {
@@ -26,7 +28,7 @@ impl SinkErrorKind {
     pub const fn trouble(self) -> Trouble {
         match self {
             // A sink that refuses a call as a whole is set up wrongly: no message's fault.
-            Self::Unavailable | Self::Refused => Trouble::Unavailable,
+            Self::Unavailable | Self::Refused | Self::NeedsRestore => Trouble::Unavailable,
             Self::Timeout => Trouble::Timeout,
             Self::Throttled | Self::Full => Trouble::Throttled,
         }

@@ -62,7 +62,7 @@ impl From<&SinkError> for Outcome {
             SinkErrorKind::Unavailable => Self::Unavailable,
             SinkErrorKind::Timeout => Self::Timeout,
             SinkErrorKind::Throttled => Self::Throttled,
-            SinkErrorKind::Refused => Self::Refused,
+            SinkErrorKind::Refused | SinkErrorKind::NeedsRestore => Self::Refused,
             SinkErrorKind::Full => Self::Full,
         }
     }

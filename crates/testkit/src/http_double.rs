@@ -92,6 +92,9 @@ enum Ending {
     Dropped,
     /// The head promises the whole body; the connection ends after that many bytes of it.
     Truncated(usize),
+    /// The head promises the whole body; after that many bytes of it nothing comes, and the connection
+    /// stays.
+    Stalled(usize),
 }
 
 /// One answer.
@@ -169,6 +172,12 @@ impl Answer {
     #[must_use]
     pub fn truncated_at(self, bytes: usize) -> Self {
         Self { ending: Ending::Truncated(bytes), ..self }
+    }
+
+    /// Silent after that many bytes of the body, the head having promised all of it.
+    #[must_use]
+    pub fn stalled_at(self, bytes: usize) -> Self {
+        Self { ending: Ending::Stalled(bytes), ..self }
     }
 }
 
@@ -312,6 +321,12 @@ fn response(answer: Answer) -> Result<Response<AnswerBody>, std::io::Error> {
         Ending::Truncated(at) => {
             response = response.header("content-length", whole);
             truncated_body(answer.body.slice(..at.min(whole)))
+        }
+        Ending::Stalled(at) => {
+            response = response.header("content-length", whole);
+            let kept = Frame::data(answer.body.slice(..at.min(whole)));
+            let frames = stream::iter([Ok(kept)]).chain(stream::pending());
+            BodyExt::boxed(StreamBody::new(frames))
         }
     };
     response.body(body).map_err(std::io::Error::other)

@@ -1,5 +1,5 @@
-//! `fleetctl evidence`: everything that proves one event, out of a downloaded archive, into a folder that
-//! stands by itself. It opens no connection, and writes nothing but that folder.
+//! `fleetctl evidence`: everything that proves one event, out of an archive, into a folder that stands by
+//! itself. It writes nothing but that folder.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 use contracts::{LogId, Tenant};
 use evidence::bundle::{INDEX, NoEvidence, PAGE, assemble};
-use evidence::source::Directory;
 use serde_json::json;
 
+use crate::archive;
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -20,6 +20,7 @@ Example:
   aws s3 cp --recursive s3://my-archive/ ./copy
   fleetctl evidence 01940000-0000-7000-8000-000000000001 --tenant acme --from ./copy --to ./case-17
   fleetctl verify ./case-17 --key 'audit.example.com+3c36b532+AYqI4910…'
+With --from s3://my-archive it reads the bucket itself.
 The folder holds the event's bytes with the proof that a signed manifest covers them, or, where it was
 deleted, the receipt; the signed head that counts those documents; and README.txt, which says in plain
 words what is proved and what is not. Verify the archive itself first: this believes it.")]
@@ -29,9 +30,9 @@ pub(crate) struct Evidence {
     /// Whose event
     #[arg(long)]
     tenant: Tenant,
-    /// The folder with the downloaded archive
-    #[arg(long, value_name = "DIR")]
-    from: PathBuf,
+    /// The folder with the downloaded archive, or `s3://BUCKET/PREFIX`
+    #[arg(long, value_name = "DIR|S3")]
+    from: String,
     /// The folder to write; it must not exist yet
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
@@ -39,9 +40,8 @@ pub(crate) struct Evidence {
 
 impl Evidence {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
-        let source = Directory::open(&self.from)
-            .map_err(|error| Failure::usage(format!("{}: {error}", self.from.display())))?;
-        let files = assemble(&source, &self.tenant, self.id.0).map_err(|error| {
+        let source = archive::open(&self.from)?;
+        let files = assemble(&*source, &self.tenant, self.id.0).map_err(|error| {
             let failure = Failure::new(&error);
             match error {
                 NoEvidence::Unknown(..) => failure.hint("check the id and --tenant"),

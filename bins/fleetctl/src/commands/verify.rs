@@ -1,18 +1,18 @@
-//! `fleetctl verify`: an archive that was downloaded, checked from its files and public keys alone. It
-//! opens no connection and changes nothing.
+//! `fleetctl verify`: an archive, checked from its files and public keys alone. A downloaded one needs no
+//! connection; one in S3 is read as it streams in. It changes nothing.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
 use contracts::Tenant;
 use evidence::VerifyKey;
 use evidence::bundle::{self, BundleReport};
-use evidence::source::Directory;
 use evidence::verify::{Options, Progress, Report, TenantReport, Verdict, verify};
 use indicatif::ProgressBar;
 
+use crate::archive;
 use crate::failure::{Failure, TAIL_UNPROVEN};
 use crate::output::Output;
 
@@ -21,21 +21,23 @@ const KEYS_BYTES_MAX: u64 = 64 * 1024;
 /// The bar counts megabytes.
 const MEGABYTE: u64 = 1_000_000;
 
-/// Checks a downloaded archive.
+/// Checks an archive.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   aws s3 cp --recursive s3://my-archive/ ./copy
   fleetctl verify ./copy --key 'audit.example.com+3c36b532+AYqI4910…'
   fleetctl verify ./copy --key keys.txt --tenant acme --head-since 2026-11-20T00:00:00Z --json
+  fleetctl verify s3://my-archive --key keys.txt
 The folder holds archive/ and proof/ as the bucket does. Get the public key from whom you trust, not
 from the bucket. It says as of which signed head the archive is complete; what came later, and a head
 that was removed with it, only --head-since can miss.
 Exit codes: 0 verified, 1 something is wrong (each finding is named), 3 the tail is unproven: nothing is
 wrong with what is there, but no signed head, or none of --head-since, shows that the end is.")]
 pub(crate) struct Verify {
-    /// The folder with the downloaded files, or one that `fleetctl evidence` wrote
-    dir: PathBuf,
+    /// The folder with the downloaded files, one that `fleetctl evidence` wrote, or `s3://BUCKET/PREFIX`
+    #[arg(value_name = "DIR|S3")]
+    place: String,
     /// A public key, or a file with one per line; the first or the last key of a chain is enough
     #[arg(long = "key", value_name = "KEY|FILE", required = true)]
     keys: Vec<String>,
@@ -53,12 +55,9 @@ impl Verify {
         for given in &self.keys {
             keys.extend(read_keys(given)?);
         }
-        let source = Directory::open(&self.dir).map_err(|error| {
-            Failure::usage(format!("{}: {error}", self.dir.display()))
-                .hint("download the bucket first: aws s3 cp --recursive s3://BUCKET/ DIR")
-        })?;
-        if bundle::is_bundle(&source)? {
-            let report = bundle::check(&source, &keys).map_err(|error| {
+        let source = archive::open(&self.place)?;
+        if bundle::is_bundle(&*source)? {
+            let report = bundle::check(&*source, &keys).map_err(|error| {
                 Failure::new(format!("no evidence that can be read: {error}"))
                     .hint("`fleetctl evidence` writes such folders; ask for the whole folder")
             })?;
@@ -67,15 +66,16 @@ impl Verify {
         }
         let options = Options { tenant: self.tenant, head_since: self.head_since };
         let bar = output.bar(Some(0));
-        let report = verify(&source, &keys, &options, |progress| show(&bar, progress));
+        let report = verify(&*source, &keys, &options, |progress| show(&bar, progress));
         bar.finish_and_clear();
         let report = report.map_err(|error| {
-            Failure::new(format!("the files could not be read: {error}"))
-                .hint("nothing is said of the archive; check the folder and try again")
+            Failure::new(format!("the files could not be read: {error}")).hint(
+                "nothing is said of the archive; check the folder or the bucket and try again",
+            )
         })?;
         if report.tenants.is_empty() {
-            return Err(Failure::usage(format!("{}: no archive", self.dir.display()))
-                .hint("the folder must hold archive/ and proof/ as the bucket does"));
+            return Err(Failure::usage(format!("{}: no archive", self.place))
+                .hint("archive/ and proof/ must be right below it"));
         }
         output.value(&report, || text(&report));
         verdict(&report, self.head_since)

@@ -15,3 +15,4 @@ mod parked;
 mod reading;
 mod redrive;
 mod verify;
+mod verify_s3;

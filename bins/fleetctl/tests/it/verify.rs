@@ -25,8 +25,8 @@ pub(crate) const EVENT_ID: &str = "01940000-0000-7000-8000-000000000001";
 pub(crate) struct Archive {
     dir: TempDir,
     pub(crate) key: String,
-    object: String,
-    head: String,
+    pub(crate) object: String,
+    pub(crate) head: String,
 }
 
 impl Archive {
@@ -80,7 +80,7 @@ impl Archive {
         self.dir.path().to_str().unwrap()
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -136,7 +136,9 @@ async fn what_cannot_be_verified_is_wrong_usage_with_a_hint() {
     let empty = tempfile::tempdir().unwrap();
     for (dir, key, hint) in [
         (path, "nonsense", "one key per line"),
-        ("/nowhere/at/all", key, "aws s3 cp"),
+        ("/nowhere/at/all", key, "s3://BUCKET/PREFIX"),
+        ("s3:///x", key, "s3://BUCKET"),
+        ("s3://bucket/a//b", key, "below the prefix"),
         (empty.path().to_str().unwrap(), key, "archive/ and proof/"),
     ] {
         let said = fleetctl(&[], &["verify", dir, "--key", key]).await;

@@ -11,7 +11,9 @@ use contracts::{Claim, EnvelopeId, Tenant, catalogue};
 use queue_core::claim::{ClaimError, ClaimStore, MARK_BYTES_MAX, digest, mark, marked};
 use queue_core::{Clock, SystemClock};
 
-use super::{ObjectKey, Objects, PAGE_MAX, SharedObjects, SinkError, SinkErrorKind, Write};
+use super::{
+    Deletion, ObjectKey, Objects, PAGE_MAX, SharedObjects, SinkError, SinkErrorKind, Write,
+};
 
 /// What every body's name begins with; a bucket's lifecycle rule names it.
 pub const CLAIMS_PREFIX: &str = "claims/";
@@ -91,7 +93,13 @@ impl ClaimStore for ClaimObjects {
 
     async fn remove(&self, tenant: &Tenant, claim: &Claim) -> Result<(), ClaimError> {
         let key = self.own(tenant, claim)?;
-        self.objects.delete(&key).await.map_err(|error| failed(&error))
+        match self.objects.delete(&key).await.map_err(|error| failed(&error))? {
+            Deletion::Deleted | Deletion::AlreadyGone => Ok(()),
+            Deletion::Locked(held) => {
+                let message = format!("{key} is {held}; a bucket for bodies needs no lock");
+                Err(ClaimError::Unavailable { message, retry_after: None })
+            }
+        }
     }
 
     async fn settle(
@@ -131,8 +139,9 @@ pub async fn sweep(objects: &dyn Objects, now: DateTime<Utc>) -> Result<u64, Sin
     for _ in 0..SWEEP_PAGES_MAX {
         let page = objects.list(CLAIMS_PREFIX, after.as_ref(), PAGE_MAX).await?;
         for object in page.objects.iter().filter(|object| now - object.modified > term) {
-            objects.delete(&object.key).await?;
-            gone += 1;
+            if objects.delete(&object.key).await? == Deletion::Deleted {
+                gone += 1;
+            }
         }
         after = page.next;
         if after.is_none() {

@@ -9,6 +9,8 @@ mod engines;
 mod feed;
 mod objects;
 mod objects_faults;
+mod objects_lifecycle;
+mod objects_upload_faults;
 mod opensearch_auth;
 mod oracle;
 mod postgres_search;

@@ -1,5 +1,6 @@
 //! One suite for objects over files and S3, and for the claims on top of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,14 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use chrono::TimeDelta;
 use contracts::{Claim, EnvelopeId, Tenant};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use proptest::prelude::*;
 use queue_core::claim::{ClaimError, ClaimStore, MARK_BYTES_MAX, digest};
 use queue_core::{Clock, Probe, SystemClock};
 use sinks::objects::{
-    ClaimObjects, Files, ORPHAN_TERM, ObjectKey, Objects, S3, SharedObjects, SinkErrorKind, Write,
-    Written, sweep,
+    ClaimObjects, Files, ORPHAN_TERM, ObjectKey, ObjectOptions, Objects, S3, SharedObjects,
+    SinkErrorKind, Write, Written, sweep,
 };
 use tempfile::TempDir;
 use testkit::TestLocalStack;
@@ -31,38 +34,103 @@ pub(crate) async fn sdk(endpoint: &str, account: &str) -> SdkConfig {
         .await
 }
 
+type Asked<T> = Box<dyn Fn(String) -> BoxFuture<'static, T>>;
+
 /// A store to test, and what keeps it.
-struct Backend {
-    name: &'static str,
-    objects: SharedObjects,
+pub(crate) struct Backend {
+    pub(crate) name: &'static str,
+    pub(crate) objects: SharedObjects,
+    /// The tags of an object, asked beside the port.
+    pub(crate) tags: Asked<BTreeMap<String, String>>,
+    /// How many versions and delete markers there are of a name, asked beside the port.
+    pub(crate) versions: Asked<usize>,
     _directory: Option<TempDir>,
 }
 
-async fn backends() -> Vec<Backend> {
-    let directory = tempfile::tempdir().unwrap();
-    let files = Files::new(directory.path().join("not/made/yet"));
-    let mut backends =
-        vec![Backend { name: "files", objects: Arc::new(files), _directory: Some(directory) }];
+pub(crate) async fn backends() -> Vec<Backend> {
+    backends_with(false).await
+}
+
+/// With or without versions and Object Lock, where the store knows of them.
+pub(crate) async fn backends_with(object_lock: bool) -> Vec<Backend> {
+    let mut backends = vec![files_backend()];
     if let Some(localstack) = TestLocalStack::new().await {
         let shared = sdk(localstack.url(), localstack.access_key_id()).await;
         let bucket = format!("flotilla-{}", localstack.access_key_id());
-        let admin = aws_sdk_s3::config::Builder::from(&shared).force_path_style(true).build();
-        let placed = aws_sdk_s3::types::CreateBucketConfiguration::builder()
-            .location_constraint(aws_sdk_s3::types::BucketLocationConstraint::EuCentral1);
-        aws_sdk_s3::Client::from_conf(admin)
-            .create_bucket()
-            .bucket(&bucket)
-            .create_bucket_configuration(placed.build())
-            .send()
-            .await
-            .unwrap();
-        let objects = Arc::new(S3::new(&shared, bucket));
-        backends.push(Backend { name: "s3", objects, _directory: None });
+        backends.push(s3_backend(&shared, bucket, object_lock).await);
     }
     backends
 }
 
-fn key(text: &str) -> ObjectKey {
+fn files_backend() -> Backend {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("not/made/yet");
+    let (about, object) = (root.clone(), root.clone());
+    Backend {
+        name: "files",
+        objects: Arc::new(Files::new(root)),
+        tags: Box::new(move |name| {
+            let about = about.join(format!("~about/{name}~.json"));
+            let read = std::fs::read(about).unwrap();
+            let options: ObjectOptions = serde_json::from_slice(&read).unwrap();
+            async move { options.tags }.boxed()
+        }),
+        versions: Box::new(move |name| {
+            let there = usize::from(object.join(name).exists());
+            async move { there }.boxed()
+        }),
+        _directory: Some(directory),
+    }
+}
+
+async fn s3_backend(shared: &SdkConfig, bucket: String, object_lock: bool) -> Backend {
+    let admin = aws_sdk_s3::config::Builder::from(shared).force_path_style(true).build();
+    let admin = aws_sdk_s3::Client::from_conf(admin);
+    let placed = aws_sdk_s3::types::CreateBucketConfiguration::builder()
+        .location_constraint(aws_sdk_s3::types::BucketLocationConstraint::EuCentral1);
+    admin
+        .create_bucket()
+        .bucket(&bucket)
+        .create_bucket_configuration(placed.build())
+        .object_lock_enabled_for_bucket(object_lock)
+        .send()
+        .await
+        .unwrap();
+    let tags = {
+        let (admin, bucket) = (admin.clone(), bucket.clone());
+        move |name: String| {
+            let call = admin.get_object_tagging().bucket(&bucket).key(name);
+            async move {
+                let tags = call.send().await.unwrap().tag_set;
+                tags.into_iter().map(|tag| (tag.key, tag.value)).collect()
+            }
+            .boxed()
+        }
+    };
+    let versions = {
+        let bucket = bucket.clone();
+        move |name: String| {
+            let call = admin.list_object_versions().bucket(&bucket).prefix(&name);
+            async move {
+                let answer = call.send().await.unwrap();
+                let named = |key: Option<&str>| key == Some(name.as_str());
+                let versions = answer.versions().iter().filter(|version| named(version.key()));
+                let markers = answer.delete_markers().iter().filter(|marker| named(marker.key()));
+                versions.count() + markers.count()
+            }
+            .boxed()
+        }
+    };
+    Backend {
+        name: "s3",
+        objects: Arc::new(S3::new(shared, bucket)),
+        tags: Box::new(tags),
+        versions: Box::new(versions),
+        _directory: None,
+    }
+}
+
+pub(crate) fn key(text: &str) -> ObjectKey {
     text.parse().unwrap()
 }
 
@@ -70,7 +138,7 @@ fn tenant(name: &str) -> Tenant {
     name.parse().unwrap()
 }
 
-async fn names(objects: &dyn Objects, prefix: &str, limit: usize) -> Vec<String> {
+pub(crate) async fn names(objects: &dyn Objects, prefix: &str, limit: usize) -> Vec<String> {
     let (mut names, mut after) = (Vec::new(), None);
     loop {
         let page = objects.list(prefix, after.as_ref(), limit).await.unwrap();

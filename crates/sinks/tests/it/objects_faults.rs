@@ -14,7 +14,7 @@ async fn bucket() -> (HttpDouble, S3) {
     (double, s3)
 }
 
-fn error(status: u16, code: &str) -> Answer {
+pub(crate) fn error(status: u16, code: &str) -> Answer {
     let body = format!("<Error><Code>{code}</Code><Message>said so</Message></Error>");
     Answer::status(status).header("content-type", "application/xml").body(body)
 }
