@@ -11,6 +11,8 @@ pub mod model;
 pub mod projection;
 pub mod publish;
 pub mod record;
+pub mod retention;
 pub mod rules;
+pub mod self_audit;
 pub mod store;
 pub mod workers;

@@ -3,17 +3,22 @@
 //! same. Errors are sqlx's, read by `database::classify`; only `PostgresLogs`
 //! repeats a transaction, where PostgreSQL asks for it.
 
+mod candidates;
 mod erase;
+pub mod holds;
 mod insert;
 mod locks;
+pub mod policies;
 mod port;
 mod read;
 mod reserve;
 mod revise;
 mod revisions;
 mod scan;
+mod self_audit;
 mod tickets;
 
+pub use candidates::{CHUNK_ROWS, Fed, feed};
 pub use erase::{TOMBSTONE_DAYS, erase, erased_among};
 pub use insert::{insert_batch, insert_rows};
 pub use port::{LogStore, PostgresLogs, StoreError};
@@ -22,4 +27,5 @@ pub use reserve::{INGEST_KEY_HOURS, Reservation, Reserved, mark_published, reser
 pub use revise::append_revision;
 pub use revisions::{REVISIONS_READ_MAX, StoredRevision, revisions};
 pub use scan::{keys_between, logs_estimated, months, times_stored};
+pub use self_audit::record_self_audit;
 pub use tickets::{TICKETS_MAX, put_ticket, take_ticket};

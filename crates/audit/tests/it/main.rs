@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
 mod index;
+mod retention;
 mod scan;
 mod scene;
