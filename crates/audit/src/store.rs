@@ -3,6 +3,7 @@
 //! same. Errors are sqlx's, read by `database::classify`; only `PostgresLogs`
 //! repeats a transaction, where PostgreSQL asks for it.
 
+pub(crate) mod chain;
 mod erase;
 mod insert;
 mod locks;
@@ -13,6 +14,11 @@ mod revise;
 mod revisions;
 mod scan;
 mod tickets;
+
+/// The keys that sign the archive, as an operator sets them up.
+pub mod signing_keys {
+    pub use super::chain::{KeyOverview, SigningKey, newest_key, overview, put_key};
+}
 
 pub use erase::{TOMBSTONE_DAYS, erase, erased_among};
 pub use insert::{insert_batch, insert_rows};

@@ -14,4 +14,5 @@ mod keys;
 mod parked;
 mod reading;
 mod redrive;
+mod signing;
 mod verify;

@@ -141,9 +141,7 @@ async fn a_death_between_send_and_mark_sends_again() {
     queue.mood(QueueMood::Hangs);
     let dying = relay(&worker, &AUDIT_INDEX, queue.clone());
     // Again and again: our own look below may be what it meets first.
-    let task = tokio::spawn(async move {
-        while dying.pass().await.is_ok() {}
-    });
+    let task = tokio::spawn(async move { while dying.pass().await.is_ok() {} });
     // It holds the queue while it sends: the other has nothing to do, and does not wait for it.
     eventually(Duration::from_secs(60), "the first has the queue", async || {
         let free: Option<i32> = database::sqlx::query_scalar(
