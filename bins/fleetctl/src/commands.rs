@@ -14,6 +14,7 @@ mod queues;
 mod rebuild;
 mod reconcile;
 mod search;
+mod signing;
 mod tail;
 mod tenants;
 mod verify;
@@ -54,6 +55,9 @@ pub(crate) enum Command {
     Tenants(tenants::Tenants),
     /// Bring events in: NDJSON, `CloudTrail`, git history
     Import(import::Import),
+    /// The key that signs the archive: init, show, rotate
+    #[command(subcommand, after_help = signing::EXAMPLES)]
+    Signing(signing::Signing),
     /// Check an archive, downloaded or in S3, from its files and public keys alone
     Verify(verify::Verify),
     /// Export what proves one event, out of an archive, downloaded or in S3
@@ -84,6 +88,7 @@ pub(crate) async fn run(
         Command::Dlq(command) => command.run(settings, output).await,
         Command::Parked(command) => command.run(settings, output).await,
         Command::Effects(command) => command.run(settings, output).await,
+        Command::Signing(command) => command.run(settings, output).await,
         Command::Verify(command) => tokio::task::block_in_place(|| command.run(output)),
         Command::Evidence(command) => tokio::task::block_in_place(|| command.run(output)),
         Command::Migrate(command) => command.run(settings, output).await,

@@ -1,8 +1,8 @@
-//! The steps of the API and of the index worker at which a test can make the real process die by
+//! The steps of the API, the index worker and the archive's sealer at which a test can make the real process die by
 //! SIGKILL, as one enumerated list. In a release build [`reach`] is empty; in a debug build it does
 //! nothing either until [`arm`] names a step (the hidden option `CRASH_POINT`).
 
-/// A step of the API or the index worker, named for what has just happened or is about to.
+/// A step of the API, the index worker or the sealer, named for what has just happened or is about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashPoint {
     /// API: the idempotency key is reserved; nothing is published.
@@ -35,11 +35,27 @@ pub enum CrashPoint {
     AfterEraseCommit,
     /// Search has forgotten the log; the self-audit logs are not searchable.
     AfterSearchErase,
+    /// Sealer: a document is signed; the seal is not kept.
+    AfterSign,
+    /// The seal is kept; the document is not in the store.
+    AfterSealKept,
+    /// The document is in the store; nobody knows.
+    AfterDocumentPut,
+    /// The document is marked as stored.
+    AfterDocumentMark,
+    /// A head is signed; it is not kept.
+    AfterHeadSign,
+    /// The head is kept; it is in no store.
+    AfterHeadKept,
+    /// The head is in the store; nobody knows.
+    AfterHeadPut,
+    /// The head is in the second store; nobody knows.
+    AfterHeadCopied,
 }
 
 impl CrashPoint {
-    /// Every point, in the order of the path: [`Self::API`], then [`Self::WORKER`].
-    pub const ALL: [Self; 15] = [
+    /// Every point, in the order of the path: [`Self::API`], [`Self::WORKER`], then [`Self::SEALER`].
+    pub const ALL: [Self; 23] = [
         Self::AfterReserve,
         Self::AfterPublish,
         Self::AfterMark,
@@ -55,6 +71,14 @@ impl CrashPoint {
         Self::BeforeEraseCommit,
         Self::AfterEraseCommit,
         Self::AfterSearchErase,
+        Self::AfterSign,
+        Self::AfterSealKept,
+        Self::AfterDocumentPut,
+        Self::AfterDocumentMark,
+        Self::AfterHeadSign,
+        Self::AfterHeadKept,
+        Self::AfterHeadPut,
+        Self::AfterHeadCopied,
     ];
 
     /// The points of the API.
@@ -76,6 +100,18 @@ impl CrashPoint {
         Self::AfterSearchErase,
     ];
 
+    /// The points of the archive's sealer.
+    pub const SEALER: [Self; 8] = [
+        Self::AfterSign,
+        Self::AfterSealKept,
+        Self::AfterDocumentPut,
+        Self::AfterDocumentMark,
+        Self::AfterHeadSign,
+        Self::AfterHeadKept,
+        Self::AfterHeadPut,
+        Self::AfterHeadCopied,
+    ];
+
     /// The name in `CRASH_POINT`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -94,6 +130,14 @@ impl CrashPoint {
             Self::BeforeEraseCommit => "before-erase-commit",
             Self::AfterEraseCommit => "after-erase-commit",
             Self::AfterSearchErase => "after-search-erase",
+            Self::AfterSign => "after-sign",
+            Self::AfterSealKept => "after-seal-kept",
+            Self::AfterDocumentPut => "after-document-put",
+            Self::AfterDocumentMark => "after-document-mark",
+            Self::AfterHeadSign => "after-head-sign",
+            Self::AfterHeadKept => "after-head-kept",
+            Self::AfterHeadPut => "after-head-put",
+            Self::AfterHeadCopied => "after-head-copied",
         }
     }
 }
@@ -155,7 +199,8 @@ mod tests {
         for point in CrashPoint::ALL {
             assert_eq!(point.as_str().parse(), Ok(point));
         }
-        let parts = [&CrashPoint::API[..], &CrashPoint::WORKER[..]].concat();
+        let parts =
+            [&CrashPoint::API[..], &CrashPoint::WORKER[..], &CrashPoint::SEALER[..]].concat();
         assert_eq!(parts, CrashPoint::ALL);
         assert!("after-lunch".parse::<CrashPoint>().is_err());
     }

@@ -2,6 +2,7 @@
 //! search and streamed live; a change is a revision, an erasure leaves a tombstone.
 //! It never edits a stored record, never talks to another subsystem and names no broker.
 
+pub mod archive;
 pub mod crash;
 pub mod event;
 pub mod http;

@@ -4,6 +4,7 @@
 //! repeats a transaction, where PostgreSQL asks for it.
 
 mod candidates;
+pub(crate) mod chain;
 mod erase;
 pub mod holds;
 mod insert;
@@ -19,6 +20,11 @@ mod self_audit;
 mod tickets;
 
 pub use candidates::{CHUNK_ROWS, Fed, feed};
+/// The keys that sign the archive, as an operator sets them up.
+pub mod signing_keys {
+    pub use super::chain::{KeyOverview, SigningKey, newest_key, overview, put_key};
+}
+
 pub use erase::{TOMBSTONE_DAYS, erase, erased_among};
 pub use insert::{insert_batch, insert_rows};
 pub use port::{LogStore, PostgresLogs, StoreError};

@@ -73,6 +73,12 @@ codes! {
         "Start again without a cursor.";
     TICKET_INVALID = "ticket-invalid", 401, false, "The live-tail ticket is unknown, used or over a minute old.",
         "Ask for a new ticket with your API key.";
+    CLOCK_BEHIND = "clock-behind", 503, true, "The clock is behind the last document of the tenant's chain.",
+        "Set the clock (NTP); what waits goes on by itself once it is right.";
+    SIGNING_KEY_MISSING = "signing-key-missing", 503, true, "No signing key is set up for the archive.",
+        "Run `fleetctl signing init` once; what waits goes on by itself.";
+    DOCUMENT_TOO_LARGE = "document-too-large", 422, false, "A manifest or receipt is larger than 2 MiB.",
+        "Archive or delete in smaller units.";
     INTERNAL = "internal", 500, true, "A fault of ours.",
         "Send again; if it stays, report the `request_id`.";
     NOT_JSON = "message-not-json", 422, false, "The message is not JSON, or carries no envelope.",

@@ -1,5 +1,5 @@
 //! PostgreSQL for every subsystem: the pool under a role, the migrations, and the tables that belong
-//! to no subsystem (attempts, keys, tenants, leases, partitions). Subsystems keep their own SQL.
+//! to no subsystem (attempts, keys, tenants, leases, partitions, the outbox). Subsystems keep their own SQL.
 //!
 //! What it never does: migrate on its own, connect at start (a Postgres that is down must not kill
 //! a process), or hand out a connection that has not taken its role.
@@ -11,6 +11,7 @@ pub mod config;
 pub mod effects;
 pub mod error;
 pub mod leader;
+pub mod outbox;
 pub mod parking;
 pub mod partitions;
 pub mod pool;

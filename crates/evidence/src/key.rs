@@ -18,6 +18,20 @@ pub const KEY_NAME_MAX: usize = 100;
 /// What signed notes call Ed25519.
 const ED25519: u8 = 1;
 
+/// How the DER of every Ed25519 public key begins.
+const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// A public key that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPublicKey {
+    /// Another kind of key.
+    #[error("no Ed25519 public key in DER")]
+    Der,
+    /// A weak key, or a name that cannot stand in a signature line.
+    #[error("a weak key, or {0:?} is no name for one: 1 to {KEY_NAME_MAX} of A-Z a-z 0-9 . _ / -")]
+    Unusable(String),
+}
+
 /// A public key and its name: `audit.example.com+1a2b3c4d+AQ…`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VerifyKey {
@@ -46,6 +60,15 @@ impl VerifyKey {
                 .finalize();
             Self { name: name.to_owned(), hash: [digest[0], digest[1], digest[2], digest[3]], key }
         })
+    }
+
+    /// From a public key in DER (SubjectPublicKeyInfo, RFC 8410), as key services and openssl give it.
+    pub fn from_der(name: &str, der: &[u8]) -> Result<Self, BadPublicKey> {
+        let raw = der.strip_prefix(&SPKI).and_then(|raw| <&[u8; 32]>::try_from(raw).ok());
+        let key = raw.and_then(|raw| VerifyingKey::from_bytes(raw).ok());
+        let key = key.ok_or(BadPublicKey::Der)?;
+        Self::new(name, key)
+            .ok_or_else(|| BadPublicKey::Unusable(name.chars().take(KEY_NAME_MAX).collect()))
     }
 
     /// Its name, which is the first part of each origin.
@@ -230,5 +253,16 @@ mod tests {
         assert_eq!(MemorySigner::from_pem("a", "nonsense").unwrap_err(), BadPrivateKey::Pem);
         assert!(matches!(MemorySigner::from_pem("a b", PEM), Err(BadPrivateKey::Name(_))));
         assert!(matches!(MemorySigner::from_pem("a+b", PEM), Err(BadPrivateKey::Name(_))));
+    }
+
+    #[test]
+    fn the_der_of_a_key_is_the_key() {
+        let signer = MemorySigner::from_seed("audit.example.com", &[1; 32]).unwrap();
+        let der = [&SPKI[..], signer.key().key.as_bytes()].concat();
+        assert_eq!(VerifyKey::from_der("audit.example.com", &der).as_ref(), Ok(signer.key()));
+        for bad in [&der[1..], &der[..43], &[&der[..], &[0]].concat()] {
+            assert_eq!(VerifyKey::from_der("a", bad), Err(BadPublicKey::Der));
+        }
+        assert!(matches!(VerifyKey::from_der("a b", &der), Err(BadPublicKey::Unusable(_))));
     }
 }

@@ -46,6 +46,17 @@ impl Tree {
         Self::default()
     }
 
+    /// Goes on with a tree of `size` leaves from what [`Tree::subtrees`] told; `None` when they do not
+    /// fit together.
+    pub fn resume(size: u64, subtrees: Vec<Hash>) -> Option<Self> {
+        (size.count_ones() as usize == subtrees.len()).then_some(Self { size, perfect: subtrees })
+    }
+
+    /// Roots of its perfect subtrees from left to right: with the size, all there is to go on from.
+    pub fn subtrees(&self) -> &[Hash] {
+        &self.perfect
+    }
+
     /// How many leaves it has.
     pub fn size(&self) -> u64 {
         self.size

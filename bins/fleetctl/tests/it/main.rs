@@ -14,5 +14,6 @@ mod keys;
 mod parked;
 mod reading;
 mod redrive;
+mod signing;
 mod verify;
 mod verify_s3;

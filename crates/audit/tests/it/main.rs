@@ -1,6 +1,7 @@
 //! The audit subsystem against real parts: PostgreSQL, its full-text search, Redis.
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
+mod chain;
 mod index;
 mod retention;
 mod scan;

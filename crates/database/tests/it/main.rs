@@ -8,6 +8,7 @@ mod faults;
 mod keys;
 mod leader;
 mod migrating;
+mod outbox;
 mod parking;
 mod partitions;
 mod walls;

@@ -155,3 +155,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_tree_goes_on_from_its_subtrees() {
+    let leaves: Vec<Hash> = (0..70_u8).map(|number| leaf(&[number])).collect();
+    let whole: Tree = leaves.iter().copied().collect();
+    for at in 0..=leaves.len() {
+        let first: Tree = leaves[..at].iter().copied().collect();
+        let mut tree = Tree::resume(first.size(), first.subtrees().to_vec()).unwrap();
+        leaves[at..].iter().for_each(|leaf| tree.push(*leaf));
+        assert_eq!((tree.size(), tree.root()), (whole.size(), whole.root()), "{at}");
+    }
+    assert!(Tree::resume(3, whole.subtrees().to_vec()[..1].to_vec()).is_none());
+}

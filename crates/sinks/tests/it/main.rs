@@ -7,6 +7,7 @@ mod bulk_faults;
 mod conformance;
 mod engines;
 mod feed;
+mod kms;
 mod objects;
 mod objects_faults;
 mod objects_lifecycle;

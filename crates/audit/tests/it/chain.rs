@@ -1,0 +1,8 @@
+//! A tenant's chain from the append to the verified archive: on PostgreSQL, with files as the store,
+//! with a store that is away, with several sealers, after rotations, and killed at every step.
+
+mod appending;
+#[cfg(debug_assertions)]
+mod crash;
+mod scene;
+mod sealing;
