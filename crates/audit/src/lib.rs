@@ -7,6 +7,7 @@ pub mod crash;
 pub mod event;
 pub mod http;
 pub mod ingest;
+pub mod lifecycle;
 pub mod live;
 pub mod model;
 pub mod projection;
