@@ -119,6 +119,10 @@ codes! {
         "Find who wrote it or the message; without the right object the message cannot be handled.";
     OBJECTS_UNAVAILABLE = "objects-unavailable", 503, true, "The object store does not answer.",
         "Check CLAIM_BUCKET or CLAIM_DIR and the rights on it; the worker's log names what is wrong.";
+    ARCHIVE_UNIT_FAILED = "archive-unit-failed", 500, false, "A unit of work cannot be archived.",
+        "Read the reason; its logs stay, and the next run takes them again once it is mended.";
+    RUN_UNKNOWN = "run-unknown", 422, false, "The run or unit that the message names is not there.",
+        "After a restore of the database, purge it: runs start anew. Else find its producer.";
     CONFIG_INVALID = "config-invalid", 500, false, "The configuration is not valid.",
         "Mend the variable named; `--check-config` tries it without starting.";
 }
