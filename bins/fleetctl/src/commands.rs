@@ -1,5 +1,6 @@
 //! The commands, one file each; this only names them and calls the one that was typed.
 
+mod archive;
 mod completions;
 mod dlq;
 mod doctor;
@@ -55,6 +56,9 @@ pub(crate) enum Command {
     Tenants(tenants::Tenants),
     /// Bring events in: NDJSON, `CloudTrail`, git history
     Import(import::Import),
+    /// What the archive holds: list, get, search
+    #[command(subcommand, after_help = archive::EXAMPLES)]
+    Archive(archive::Archive),
     /// The key that signs the archive: init, show, rotate
     #[command(subcommand, after_help = signing::EXAMPLES)]
     Signing(signing::Signing),
@@ -88,6 +92,7 @@ pub(crate) async fn run(
         Command::Dlq(command) => command.run(settings, output).await,
         Command::Parked(command) => command.run(settings, output).await,
         Command::Effects(command) => command.run(settings, output).await,
+        Command::Archive(command) => command.run(settings, output).await,
         Command::Signing(command) => command.run(settings, output).await,
         Command::Verify(command) => tokio::task::block_in_place(|| command.run(output)),
         Command::Evidence(command) => tokio::task::block_in_place(|| command.run(output)),

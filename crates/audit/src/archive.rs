@@ -15,6 +15,7 @@ mod pack;
 mod place;
 mod proof;
 mod put;
+pub mod reader;
 pub(crate) mod requests;
 mod rows;
 pub mod seal;
@@ -27,6 +28,7 @@ pub use chain::{AppendError, append};
 pub use events::{
     CHAIN_FORKED, CHAIN_STALLED, HEADS_TOTAL, SEALED_TOTAL, STALLED_TENANTS, UNSTORED,
 };
+pub use reader::Reader;
 pub use seal::{Pass, SealError, Sealer, SealerConfig};
 pub use second::HeadsConfig;
 pub use signing::{KeyUnavailable, Keys, SigningConfig};

@@ -2,6 +2,7 @@
 //! document. The tenant comes from the key alone; what is shown comes from PostgreSQL, so an erased
 //! log never shows, whatever the search engine still holds.
 
+mod archives;
 mod change;
 pub mod cursor;
 mod export;
@@ -28,6 +29,7 @@ use sinks::search::SharedSearch;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::archive::Reader;
 use crate::event::EventLimits;
 use crate::ingest::Ingest;
 use crate::live::Live;
@@ -91,6 +93,8 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Sizes and times of bodies.
     pub edge: EdgeConfig,
+    /// The archive, where one is set.
+    pub archive: Option<Reader>,
     /// Exports under way.
     pub exports: Arc<Semaphore>,
 }
@@ -116,6 +120,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/logs", get(search::list).post(write::one))
         .route("/logs/bulk", post(write::bulk))
         .route("/logs/export", get(export::export))
+        .route("/archives/search", get(archives::search))
         .route("/logs/live/ticket", post(ticket::issue))
         .route("/logs/{id}", get(read::one).patch(change::annotate).delete(change::erase));
     let open = Router::new()

@@ -123,6 +123,8 @@ codes! {
         "Read the reason; its logs stay, and the next run takes them again once it is mended.";
     RUN_UNKNOWN = "run-unknown", 422, false, "The run or unit that the message names is not there.",
         "After a restore of the database, purge it: runs start anew. Else find its producer.";
+    ARCHIVE_UNAVAILABLE = "archive-unavailable", 503, false, "This service was started without an archive.",
+        "Set ARCHIVE_BUCKET, or ARCHIVE_DIR, and start it again.";
     CONFIG_INVALID = "config-invalid", 500, false, "The configuration is not valid.",
         "Mend the variable named; `--check-config` tries it without starting.";
 }

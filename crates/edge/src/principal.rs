@@ -43,12 +43,14 @@ scopes! {
     LogsTail = "logs:tail";
     /// Send events from long ago.
     LogsImport = "logs:import";
+    /// Search the archive.
+    ArchivesRead = "archives:read";
 }
 
 /// A text that is no scope.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} is not a scope; one of logs:write, logs:read, logs:annotate, logs:erase, logs:export, logs:tail, logs:import"
+    "{0:?} is not a scope; one of logs:write, logs:read, logs:annotate, logs:erase, logs:export, logs:tail, logs:import, archives:read"
 )]
 pub struct UnknownScope(String);
 

@@ -239,6 +239,7 @@ impl Modify for KeyScheme {
         super::write::one,
         super::write::bulk,
         super::search::list,
+        super::archives::search,
         super::export::export,
         super::read::one,
         super::change::annotate,

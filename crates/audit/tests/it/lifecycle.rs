@@ -331,7 +331,8 @@ async fn part_numbers_of_an_hour_are_given_once_under_contention() {
     assert_eq!(parts, (1..=12).collect::<Vec<u32>>());
     // The store has other objects under the next names.
     let c = &mut *scene.connection().await;
-    store::release_claim(c, &claim_of(c, units[0]).await).await.unwrap();
+    let held = claim_of(c, units[0]).await;
+    store::release_claim(c, &held).await.unwrap();
     let claim = claim(c, units[0]).await;
     assert_eq!(store::allot_part(c, &claim, 40).await.unwrap().part, Some(40));
 }

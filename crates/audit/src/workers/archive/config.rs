@@ -3,14 +3,18 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use chassis::config::Problem;
-use chassis::{BuildError, Context, Service};
+use chassis::{BuildError, Context, Problem, Service};
 use database::{Database, DatabaseConfig, Role};
 use queue_core::AttemptStore;
-use sinks::objects::ArchiveConfig;
+use sinks::objects::{ArchiveConfig, SharedObjects};
 
 use super::{ArchiveWorker, Parts};
+use crate::archive::{HeadsConfig, Keys, Sealer, SealerConfig, SigningConfig};
+
+/// Between two tries to get the signing keys; a key service is away for minutes at most.
+const KEYS_PAUSE: Duration = Duration::from_secs(15);
 
 /// Options of the archive worker.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,6 +25,13 @@ pub struct ArchiveWorkerConfig {
     /// The archive.
     #[command(flatten)]
     pub archive: ArchiveConfig,
+
+    /// What signs the chain's documents; without a key they wait for a process that has it.
+    #[command(flatten)]
+    pub signing: SigningConfig,
+    /// Where signed heads are copied to.
+    #[command(flatten)]
+    pub heads: HeadsConfig,
 
     /// Directory where objects over 4 MiB wait until they are stored, packed, at most 8 at a time
     ///
@@ -63,6 +74,7 @@ impl Service for ArchiveWorker {
                 "an archive is needed; set it, or ARCHIVE_DIR",
             ))
         })?;
+        seal_beside(&config, &database, &objects, context);
         Ok(Self::new(Parts {
             database,
             objects,
@@ -79,4 +91,41 @@ impl Service for ArchiveWorker {
 
 fn problem(option: &str, reason: &str) -> Problem {
     Problem { option: option.to_owned(), value: None, reason: reason.to_owned(), example: None }
+}
+
+/// Seals what the chains hold, beside the work, for as long as the process lives. Any number may.
+fn seal_beside(
+    config: &ArchiveWorkerConfig,
+    database: &Database,
+    objects: &SharedObjects,
+    context: &Context,
+) {
+    let (signing, heads) = (config.signing.clone(), config.heads.clone());
+    let (database, objects) = (database.clone(), SharedObjects::clone(objects));
+    let (clock, ended) = (context.clock(), context.ended());
+    context.spawn(async move {
+        let keys = keys(&signing).await;
+        if keys.is_empty() {
+            tracing::warn!("no signing key here: what is archived waits to be sealed elsewhere");
+            return;
+        }
+        let mut sealer = Sealer::new(&database, keys, objects, clock, SealerConfig::default());
+        if let Some(second) = heads.objects().await {
+            sealer = sealer.with_second_store(second);
+        }
+        sealer.run(ended).await;
+    });
+}
+
+/// The keys, once they are to be had.
+async fn keys(signing: &SigningConfig) -> Keys {
+    loop {
+        match signing.keys().await {
+            Ok(keys) => return keys,
+            Err(error) => {
+                tracing::error!(%error, "the signing keys are not to be had; tried again");
+                tokio::time::sleep(KEYS_PAUSE).await;
+            }
+        }
+    }
 }
