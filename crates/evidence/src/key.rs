@@ -62,7 +62,7 @@ impl VerifyKey {
         })
     }
 
-    /// From a public key in DER (SubjectPublicKeyInfo, RFC 8410), as key services and openssl give it.
+    /// From a public key in DER (`SubjectPublicKeyInfo`, RFC 8410), as key services and openssl give it.
     pub fn from_der(name: &str, der: &[u8]) -> Result<Self, BadPublicKey> {
         let raw = der.strip_prefix(&SPKI).and_then(|raw| <&[u8; 32]>::try_from(raw).ok());
         let key = raw.and_then(|raw| VerifyingKey::from_bytes(raw).ok());

@@ -201,7 +201,7 @@ impl Relay {
         let read = page::read(&mut transaction, spec.key, fifo, rows, bytes);
         let waiting = timed(CALL_TIMEOUT, read).await?;
         let full = waiting.len() == page_rows as usize
-            || waiting.iter().map(|row| row.envelope.len() as i64).sum::<i64>() >= bytes;
+            || waiting.iter().map(|row| row.envelope.len()).sum::<usize>() >= page_bytes as usize;
         let outcomes = send(to, fifo, &waiting).await;
 
         let mut sent = Vec::with_capacity(waiting.len());
