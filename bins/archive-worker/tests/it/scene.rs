@@ -34,7 +34,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use sinks::objects::{Files, Uploads};
 use sqs_emulator::Server;
-use testkit::{TestDatabase, agrees};
+use testkit::{TestDatabase, agrees, eventually};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -137,6 +137,14 @@ impl Scene {
         for logs in all.chunks(50) {
             store::insert_batch(&mut connection, logs).await.unwrap();
         }
+        // A plan takes what nothing that runs in the whole cluster can precede any more.
+        eventually(PATIENCE, "older transactions end", async || {
+            let over = "SELECT pg_snapshot_xmin(pg_current_snapshot()) > max(ingest_xid) FROM logs";
+            let over: Option<bool> =
+                sqlx::query_scalar(over).fetch_one(&mut *connection).await.unwrap();
+            (over != Some(false)).then_some(())
+        })
+        .await;
     }
 
     fn log(&self, at_millis: i64, action: &str, chars: usize) -> NewLog {
@@ -301,12 +309,11 @@ impl Scene {
         let run = store::run(&mut connection, &acme(), self.run).await.map_err(error)?.unwrap();
         let request =
             store::run(&mut connection, &acme(), self.request).await.map_err(error)?.unwrap();
-        let cleanups: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM outbox WHERE queue = 'audit-log-cleanup-queue'",
-        )
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(error)?;
+        let cleanups: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM outbox WHERE queue = 'audit-cleanup'")
+                .fetch_one(&mut *connection)
+                .await
+                .map_err(error)?;
         let marks: i64 = sqlx::query_scalar("SELECT count(*) FROM archived_logs")
             .fetch_one(&mut *connection)
             .await

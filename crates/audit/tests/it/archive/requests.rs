@@ -35,7 +35,7 @@ async fn a_time_is_planned_once_and_archived_by_its_filter() {
     scene.by_date(run, Then::ArchiveAndDelete).await.unwrap();
     let state = scene.state(run).await;
     assert_eq!((state.units.all, state.counters.verified.events), (1, 3));
-    assert_eq!(scene.outbox("audit-log-cleanup-queue").await.len(), 1);
+    assert_eq!(scene.outbox("audit-cleanup").await.len(), 1);
     ids.sort();
     scene.holds(&ids).await;
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit::archive::{Keys, Sealer, SealerConfig};
 use audit::event::{self, EventLimits, Origin, Rules, Stamp};
@@ -29,7 +30,7 @@ use evidence::{Codec, MemorySigner, Signer};
 use queue_core::{Clock, Delivery, Failure, SystemClock, Worker};
 use serde_json::json;
 use sinks::objects::{ArchiveConfig, Files, Objects, Uploads};
-use testkit::TestDatabase;
+use testkit::{TestDatabase, eventually};
 use uuid::Uuid;
 
 use super::double::Double;
@@ -99,6 +100,14 @@ impl Scene {
         for logs in logs.chunks(500) {
             store::insert_batch(&mut connection, logs).await.unwrap();
         }
+        // A plan takes what nothing that runs in the whole cluster can precede any more.
+        eventually(Duration::from_secs(120), "older transactions end", async || {
+            let over = "SELECT pg_snapshot_xmin(pg_current_snapshot()) > max(ingest_xid) FROM logs";
+            let over: Option<bool> =
+                sqlx::query_scalar(over).fetch_one(&mut *connection).await.unwrap();
+            (over != Some(false)).then_some(())
+        })
+        .await;
         ids
     }
 

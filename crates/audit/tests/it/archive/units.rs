@@ -43,7 +43,7 @@ async fn rows_become_objects_that_an_auditor_verifies() {
         assert_eq!(run.state, RunState::Running, "its rows are not deleted yet");
         assert_eq!(run.counters.archived, planned);
         assert_eq!((run.counters.verified, run.counters.gone), (planned, Tally::default()));
-        let messages = scene.outbox("audit-log-cleanup-queue").await;
+        let messages = scene.outbox("audit-cleanup").await;
         assert_eq!(messages.len(), 1);
         let body = &messages[0]["body"];
         assert_eq!(body["unit_id"], unit.id.to_string());
@@ -51,7 +51,7 @@ async fn rows_become_objects_that_an_auditor_verifies() {
         assert_eq!(messages[0]["correlation_id"], "c-1");
         // Handled again: nothing more.
         scene.archive(&run).await.unwrap();
-        assert_eq!(scene.outbox("audit-log-cleanup-queue").await.len(), 1);
+        assert_eq!(scene.outbox("audit-cleanup").await.len(), 1);
         assert_eq!(scene.objects().await.len(), 1);
     }
 }
@@ -125,8 +125,8 @@ async fn late_rows_become_the_next_part_and_nothing_is_archived_twice() {
     assert_eq!(ended.state, RunState::Done);
     assert!(ended.counters.adds_up(Then::Archive), "{:?}", ended.counters);
     assert_eq!(ended.counters.archived.events, 2);
-    assert_eq!(scene.outbox("audit-log-cleanup-queue").await.len(), 0, "archive only");
-    let told = scene.outbox("audit-log-retention-queue").await;
+    assert_eq!(scene.outbox("audit-cleanup").await.len(), 0, "archive only");
+    let told = scene.outbox("audit-retention").await;
     let told: Vec<_> = told.iter().map(|message| message["body"]["target"].clone()).collect();
     assert_eq!(told, [0, 1]);
 
@@ -150,7 +150,7 @@ async fn two_messages_for_a_unit_at_once_are_one_object() {
     let waiting = both.iter().all(|o| matches!(o, Ok(()) | Err(Failure::Snooze(_))));
     assert!(done >= 1 && waiting, "{both:?}");
     scene.archive_unit(&run, unit).await.unwrap();
-    assert_eq!(scene.outbox("audit-log-cleanup-queue").await.len(), 1);
+    assert_eq!(scene.outbox("audit-cleanup").await.len(), 1);
     scene.holds(&ids).await;
 }
 
