@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit::http::{Api, router};
+use audit::http::{Api, SIMULATIONS_MAX, router};
 use audit::ingest::Ingest;
 use audit::live::Live;
 use audit::publish::Publisher;
@@ -140,6 +140,7 @@ impl IngestApi {
             clock,
             edge: config.edge.clone(),
             exports: Arc::new(Semaphore::new(config.routes.exports_max as usize)),
+            simulations: Arc::new(Semaphore::new(SIMULATIONS_MAX)),
         });
         let listener = TcpListener::bind(config.edge.listen_addr).await.map_err(|error| {
             let reason = format!("cannot listen there: {error}");

@@ -73,6 +73,14 @@ codes! {
         "Start again without a cursor.";
     TICKET_INVALID = "ticket-invalid", 401, false, "The live-tail ticket is unknown, used or over a minute old.",
         "Ask for a new ticket with your API key.";
+    VERSION_CONFLICT = "version-conflict", 409, false, "Somebody changed it meanwhile.",
+        "Read it again, apply your change to that version and send it with that version's number.";
+    POLICY_CONFLICT = "policy-conflict", 409, false, "A legal maximum lies before a legal minimum.",
+        "Let the policies named in `detail` and this one match different logs, or mend their terms.";
+    NAME_TAKEN = "name-taken", 409, false, "Another one has this name.",
+        "Use another name, or change the one named in `detail`.";
+    LIMIT_REACHED = "limit-reached", 409, false, "There are as many as there may be.",
+        "Delete or release what is not needed any more; the limit is in `detail`.";
     INTERNAL = "internal", 500, true, "A fault of ours.",
         "Send again; if it stays, report the `request_id`.";
     NOT_JSON = "message-not-json", 422, false, "The message is not JSON, or carries no envelope.",
