@@ -7,10 +7,12 @@ mod doctor;
 mod effects;
 mod evidence;
 mod healthcheck;
+mod holds;
 mod import;
 mod keys;
 mod migrate;
 mod parked;
+mod policies;
 mod queues;
 mod rebuild;
 mod reconcile;
@@ -48,6 +50,12 @@ pub(crate) enum Command {
     /// Effects nobody knows the end of: list, show, settle
     #[command(subcommand, after_help = effects::EXAMPLES)]
     Effects(effects::Effects),
+    /// Retention policies: list, show, apply, delete, simulate, explain
+    #[command(subcommand, after_help = policies::EXAMPLES)]
+    Policies(policies::Policies),
+    /// Legal holds: list, place, release
+    #[command(subcommand, after_help = holds::EXAMPLES)]
+    Holds(holds::Holds),
     /// API keys: create, list, revoke
     #[command(subcommand, after_help = keys::EXAMPLES)]
     Keys(keys::Keys),
@@ -83,6 +91,8 @@ pub(crate) async fn run(
     match command {
         Command::Doctor(command) => command.run(settings, output).await,
         Command::Keys(command) => command.run(settings, output).await,
+        Command::Policies(command) => command.run(settings, output).await,
+        Command::Holds(command) => command.run(settings, output).await,
         Command::Tenants(command) => command.run(settings, output).await,
         Command::Import(command) => command.run(settings, output).await,
         Command::Queues(command) => command.run(settings, output).await,

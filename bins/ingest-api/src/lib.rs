@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::archive::Reader;
-use audit::http::{Api, router};
+use audit::http::{Api, SIMULATIONS_MAX, router};
 use audit::ingest::Ingest;
 use audit::live::Live;
 use audit::publish::Publisher;
@@ -144,6 +144,7 @@ impl IngestApi {
             edge: config.edge.clone(),
             archive,
             exports: Arc::new(Semaphore::new(config.routes.exports_max as usize)),
+            simulations: Arc::new(Semaphore::new(SIMULATIONS_MAX)),
         });
         let listener = TcpListener::bind(config.edge.listen_addr).await.map_err(|error| {
             let reason = format!("cannot listen there: {error}");

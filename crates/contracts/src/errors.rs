@@ -79,6 +79,14 @@ codes! {
         "Run `fleetctl signing init` once; what waits goes on by itself.";
     DOCUMENT_TOO_LARGE = "document-too-large", 422, false, "A manifest or receipt is larger than 2 MiB.",
         "Archive or delete in smaller units.";
+    VERSION_CONFLICT = "version-conflict", 409, false, "Somebody changed it meanwhile.",
+        "Read it again, apply your change to that version and send it with that version's number.";
+    POLICY_CONFLICT = "policy-conflict", 409, false, "A legal maximum lies before a legal minimum.",
+        "Let the policies named in `detail` and this one match different logs, or mend their terms.";
+    NAME_TAKEN = "name-taken", 409, false, "Another one has this name.",
+        "Use another name, or change the one named in `detail`.";
+    LIMIT_REACHED = "limit-reached", 409, false, "There are as many as there may be.",
+        "Delete or release what is not needed any more; the limit is in `detail`.";
     INTERNAL = "internal", 500, true, "A fault of ours.",
         "Send again; if it stays, report the `request_id`.";
     NOT_JSON = "message-not-json", 422, false, "The message is not JSON, or carries no envelope.",

@@ -8,5 +8,6 @@ mod limits;
 mod live;
 mod queue;
 mod read;
+mod retention;
 mod scene;
 mod write;

@@ -1,7 +1,7 @@
 //! A legal hold: whatever it matches is not deleted, by no policy and on nobody's request, until
 //! somebody releases it and says why. A hold is never changed: it is placed and it is released.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -115,7 +115,8 @@ pub(super) fn read_time(
         reader.wrong(pointer, detail);
         return None;
     };
-    Some(at.with_timezone(&Utc))
+    // As PostgreSQL keeps it.
+    Some(at.with_timezone(&Utc).trunc_subsecs(6))
 }
 
 #[cfg(test)]

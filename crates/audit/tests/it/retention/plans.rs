@@ -2,6 +2,7 @@
 //! where a rule asks, and nothing that came after the snapshot.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit::retention::plan::Place;
 use audit::retention::{Plan, Planner, RuleHold, RuleSet};
@@ -31,6 +32,22 @@ async fn fill(owner: &Database, of: &str, count: i64) {
                sha256(''), '', 'user', 'u' || n % 10, 'act.' || n % 4, 'success', '{doc}', '{d}'
           FROM generate_series(1, $2) n"#;
     sqlx::query(rows).bind(of).bind(count).bind(from).execute(owner.pool()).await.unwrap();
+}
+
+/// Waits until what is stored is in a snapshot: transaction ids are the cluster's, so other tests'
+/// transactions hold it back for a moment.
+async fn settled(owner: &Database) {
+    testkit::eventually(Duration::from_secs(60), "the logs are in the snapshot", async || {
+        let settled: bool = sqlx::query_scalar(
+            "SELECT coalesce(max(ingest_xid::text::bigint), 0)
+                    < pg_snapshot_xmin(pg_current_snapshot())::text::bigint FROM logs",
+        )
+        .fetch_one(owner.pool())
+        .await
+        .unwrap();
+        settled.then_some(())
+    })
+    .await;
 }
 
 async fn planned(connection: &mut PgConnection, rules: RuleSet, days: i64) -> Plan {
@@ -73,6 +90,7 @@ async fn a_plan_counts_every_log_once() {
     let count = CHUNK_ROWS * 2 + 17;
     fill(&owner, "acme", count).await;
     fill(&owner, "umbrella", 100).await;
+    settled(&owner).await;
     let mut connection = worker.pool().acquire().await.unwrap();
 
     let all = planned(&mut connection, rules(&json!({"keep": "P1D"}), &[]), 0).await;
@@ -120,6 +138,7 @@ async fn a_plan_ends_at_its_snapshot() {
     let cluster = TestDatabase::new().await;
     let (owner, worker) = (cluster.connect(Role::Owner), cluster.connect(Role::Worker));
     fill(&owner, "acme", 50).await;
+    settled(&owner).await;
     // An open transaction: what it and later ones bring is the next plan's.
     let mut open = worker.pool().begin().await.unwrap();
     sqlx::query("SELECT pg_current_xact_id()").execute(&mut *open).await.unwrap();
@@ -132,6 +151,7 @@ async fn a_plan_ends_at_its_snapshot() {
     let plan = planned(&mut connection, rules(&json!({"keep": "P1D"}), &[]), 0).await;
     assert_eq!(plan.events, 50);
     open.rollback().await.unwrap();
+    settled(&owner).await;
     let plan = planned(&mut connection, rules(&json!({"keep": "P1D"}), &[]), 0).await;
     assert_eq!(plan.events, 51);
 }
