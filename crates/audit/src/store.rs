@@ -54,6 +54,6 @@ pub use tickets::{TICKETS_MAX, put_ticket, take_ticket};
 pub use units::{
     Claim, Claimed, Deletion, Moved, OPEN_RANGES_MAX, Sealing, UNITS_ADDED_MAX, UnitError,
     add_units, allot_part, claim_unit, delete_unit, empty_unit, fail_unit, finish_unit, keep_unit,
-    note_upload, open_ranges, release_claim, renew_claim, seal_unit, unit, units_of, unwrite_unit,
-    write_unit,
+    note_upload, open_ranges, release_claim, renew_claim, seal_unit, unattended_units, unit,
+    units_of, unwrite_unit, write_unit,
 };

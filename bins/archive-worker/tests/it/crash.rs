@@ -4,7 +4,8 @@
 use audit::crash::CrashPoint;
 use futures_util::future::join_all;
 
-use crate::scene::{Scene, killed};
+use crate::process::killed;
+use crate::scene::Scene;
 
 async fn survives(point: CrashPoint) {
     // Only a large object goes in parts.

@@ -3,4 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
 mod crash;
+mod logs;
+mod process;
+mod s3;
 mod scene;
+mod sealing;

@@ -3,14 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use audit::archive::{Keys, Sealer, SealerConfig};
-use audit::event::{self, EventLimits, Origin, Rules, Stamp};
 use audit::lifecycle::request::{Request, unit_id};
 use audit::lifecycle::unit::NewWork;
 use audit::lifecycle::{Basis, KeyRange, NewRun, NewUnit, RunState, Tally};
@@ -19,29 +16,30 @@ use audit::retention::plan::Planner;
 use audit::retention::rules::{RulePolicy, RuleSet};
 use audit::retention::{Filter, Term};
 use audit::store::{self, Fed, Planned, signing_keys};
-use bytes::Bytes;
+use base64::Engine as _;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use contracts::audit::Requester;
 use contracts::audit::lifecycle::{ArchiveByDate, ArchiveByPolicy, ArchiveMessage, RunId, Then};
-use contracts::{Envelope, EnvelopeId, Header, LogId, RetentionClass, Tenant, catalogue};
+use contracts::{Envelope, EnvelopeId, Header, Tenant, catalogue};
 use database::{Database, Role, partitions};
 use evidence::source::{Directory, Source};
 use evidence::verify::{Options, verify};
 use evidence::{Codec, MemorySigner, Signer};
 use queue_core::{Clock, Driver, Outgoing, SystemClock};
-use queue_sqs::{Admin, AwsConfig, Deployment, Sqs};
+use queue_sqs::{Admin, Deployment, Sqs};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use sinks::objects::{Files, Uploads};
 use sqs_emulator::Server;
 use testkit::{TestDatabase, agrees, eventually};
-use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::logs::log;
+use crate::process::{Process, aws};
+
 /// Longer than a lease, a claim and a slow machine together.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 /// A second object, packed, needs two parts: 16 MiB and some.
 const LARGE_EVENTS: i64 = 90;
 
@@ -64,9 +62,11 @@ pub(crate) struct Scene {
     events: (Vec<Uuid>, Vec<Uuid>),
     tasks: TaskTracker,
     ended: CancellationToken,
+    /// Where the process writes its archive.
+    pub(crate) store: Vec<(&'static str, String)>,
 }
 
-fn acme() -> Tenant {
+pub(crate) fn acme() -> Tenant {
     "acme".parse().unwrap()
 }
 
@@ -111,7 +111,10 @@ impl Scene {
             events: Default::default(),
             tasks,
             ended,
+            store: Vec::new(),
         };
+        let directory = scene.archive().to_string_lossy().into_owned();
+        scene.store = vec![("ARCHIVE_DIR", directory)];
         scene.fill(large).await;
         scene.plan().await;
         scene
@@ -148,25 +151,7 @@ impl Scene {
     }
 
     fn log(&self, at_millis: i64, action: &str, chars: usize) -> NewLog {
-        let at = self.hour + TimeDelta::milliseconds(at_millis);
-        let random: [u8; 10] = Uuid::new_v4().as_bytes()[..10].try_into().unwrap();
-        let id = LogId(contracts::ids::uuid_v7_at(at, random));
-        let mut noise = String::new();
-        let mut block = Sha256::digest(id.0.as_bytes());
-        while noise.len() < chars {
-            noise.push_str(&hex::encode(block));
-            block = Sha256::digest(block);
-        }
-        let event = format!(
-            r#"{{"actor":{{"type":"user","id":"u1"}},"action":"{action}","metadata":{{"noise":"{noise}"}}}}"#
-        );
-        let rules = Rules::at(at, EventLimits::default(), false);
-        let event = event::validate_text(&event, &rules).unwrap();
-        let stamp = Stamp { id, tenant: acme(), recorded_at: at, class: RetentionClass::Days90 };
-        let source = Origin { key_id: "k1".into(), ip: None, user_agent: None };
-        let record = event::record_bytes(&stamp, &source, &event).unwrap();
-        let salt = hex::encode(id.0.as_bytes());
-        audit::rules::admit(&acme(), Bytes::from(record.get().to_owned()), &salt).unwrap()
+        log(self.hour + TimeDelta::milliseconds(at_millis), action, chars)
     }
 
     /// A started run of a policy, as the retention worker leaves it, and a request's that is only begun.
@@ -270,30 +255,30 @@ impl Scene {
     /// Starts the worker; `crash_at` arms a crash point.
     pub(crate) fn start(&self, crash_at: Option<&str>) -> Process {
         let output = self.directory.path().join(format!("{}.log", crash_at.unwrap_or("healthy")));
-        let file = std::fs::File::create(&output).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_archive-worker"));
-        command
-            .env_clear()
-            .env("DATABASE_URL", self.cluster.url())
-            .env("ARCHIVE_DIR", self.archive())
-            .env("AWS_REGION", "us-east-1")
-            .env("AWS_ENDPOINT_URL", &self.endpoint)
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-            .env(catalogue::AUDIT_ARCHIVE.env, &self.queue_url)
-            .env("ADMIN_ADDR", "127.0.0.1:0")
-            .env("WORKER_WAIT_SECS", "1")
-            .stdin(Stdio::null())
-            .stderr(file.try_clone().unwrap())
-            .stdout(file)
-            .kill_on_drop(true);
-        if let Some(point) = crash_at {
-            command.env("CRASH_POINT", point);
-        }
-        Process { child: command.spawn().unwrap(), output }
+        let mut variables = vec![
+            ("DATABASE_URL", self.cluster.url().to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ENDPOINT_URL", self.endpoint.clone()),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+            (catalogue::AUDIT_ARCHIVE.env, self.queue_url.clone()),
+            ("ADMIN_ADDR", "127.0.0.1:0".to_owned()),
+            ("WORKER_WAIT_SECS", "1".to_owned()),
+        ];
+        variables.extend(self.store.iter().cloned());
+        variables.extend(crash_at.map(|point| ("CRASH_POINT", point.to_owned())));
+        Process::start(output, &variables)
     }
 
-    fn archive(&self) -> PathBuf {
+    /// The signing key's private half, as `openssl genpkey` writes one.
+    pub(crate) fn private_key() -> String {
+        let mut der = hex::decode("302e020100300506032b657004220420").unwrap();
+        der.extend([1; 32]);
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+    }
+
+    pub(crate) fn archive(&self) -> PathBuf {
         self.directory.path().join("archive")
     }
 
@@ -338,6 +323,19 @@ impl Scene {
         })
     }
 
+    /// The objects' names, and the events of the policy's run.
+    pub(crate) async fn objects(&self) -> Vec<String> {
+        sqlx::query_scalar("SELECT object FROM archive_objects ORDER BY object")
+            .fetch_all(self.database.pool())
+            .await
+            .unwrap()
+    }
+
+    /// All events, each once.
+    pub(crate) fn expected(&self) -> BTreeMap<Uuid, u32> {
+        self.events.0.iter().chain(&self.events.1).map(|id| (*id, 1)).collect()
+    }
+
     /// An auditor finds nothing wrong, each event is in one object, and no upload is left.
     pub(crate) async fn audited(&self) {
         let files = Files::new(self.archive());
@@ -367,9 +365,7 @@ impl Scene {
             });
             observed.unwrap().contents.unwrap();
         }
-        let expected: BTreeMap<Uuid, u32> =
-            self.events.0.iter().chain(&self.events.1).map(|id| (*id, 1)).collect();
-        assert_eq!(held, expected, "each event in one object");
+        assert_eq!(held, self.expected(), "each event in one object");
         let tomorrow = SystemClock.now() + TimeDelta::days(1);
         let (uploads, _) = files.list_uploads("archive/", tomorrow, None).await.unwrap();
         assert_eq!(uploads, [], "no orphan upload");
@@ -395,57 +391,4 @@ fn new_run(id: RunId, basis: Basis, as_of: DateTime<Utc>) -> NewRun {
         notify: 0,
         correlation_id: "test".into(),
     }
-}
-
-/// The process under test.
-pub(crate) struct Process {
-    child: Child,
-    output: PathBuf,
-}
-
-impl Process {
-    /// Waits for its end.
-    pub(crate) async fn ended(&mut self) -> ExitStatus {
-        tokio::time::timeout(PATIENCE, self.child.wait())
-            .await
-            .unwrap_or_else(|_| panic!("it does not end:\n{}", self.output()))
-            .unwrap()
-    }
-
-    /// Asks it to drain.
-    pub(crate) async fn drain(&mut self) -> ExitStatus {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).unwrap();
-        let id = rustix::process::Pid::from_raw(id).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-        self.ended().await
-    }
-
-    pub(crate) fn output(&self) -> String {
-        std::fs::read_to_string(&self.output).unwrap()
-    }
-}
-
-impl Drop for Process {
-    #[expect(clippy::print_stderr, reason = "a failed test shows what the process said")]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the process said:\n{}", self.output());
-        }
-    }
-}
-
-/// Died by SIGKILL.
-pub(crate) fn killed(status: ExitStatus) -> bool {
-    status.signal() == Some(9)
-}
-
-fn aws(endpoint: &str) -> AwsConfig {
-    let arguments = [
-        "--aws-region=us-east-1".to_owned(),
-        format!("--aws-endpoint-url={endpoint}"),
-        "--aws-access-key-id=test".to_owned(),
-        "--aws-secret-access-key=test".to_owned(),
-    ];
-    let none = chassis::Environment::empty();
-    chassis::config::parse::<AwsConfig>("test", arguments, &none).unwrap()
 }

@@ -26,7 +26,8 @@ struct Revision<'a> {
     tenant: &'a str,
     recorded_at: String,
     kind: &'static str,
-    revision: i64,
+    #[serde(rename = "revision")]
+    number: i64,
     operation_id: Uuid,
     #[serde(skip_serializing_if = "Option::is_none")]
     tags: Option<&'a [String]>,
@@ -52,7 +53,7 @@ pub(super) fn revision(
         tenant: tenant.as_str(),
         recorded_at: moment::text(revision.recorded_at),
         kind: "revision",
-        revision: revision.revision,
+        number: revision.revision,
         operation_id: revision.operation_id,
         tags: revision.tags.as_deref(),
         annotation: revision.annotation.as_deref(),

@@ -1,5 +1,5 @@
 //! Reads an object back whole and says what its bytes are: the only proof that the store has it. A HEAD,
-//! an ETag or an answer to a write prove nothing.
+//! an `ETag` or an answer to a write prove nothing.
 
 use std::io::{self, Read};
 

@@ -36,8 +36,7 @@ impl RunState {
             Self::Braked => &[Self::Planning],
             Self::Running => &[Self::Planning, Self::Braked],
             Self::Done => &[Self::Running],
-            Self::Failed => &[Self::Planning, Self::Braked, Self::Running],
-            Self::Cancelled => &[Self::Planning, Self::Braked, Self::Running],
+            Self::Failed | Self::Cancelled => &[Self::Planning, Self::Braked, Self::Running],
         }
     }
 

@@ -46,15 +46,14 @@ impl UnitState {
     /// The states from which a unit may come into this one.
     pub const fn from(self) -> &'static [Self] {
         match self {
-            // An object that turned out wrong is written again.
-            Self::Planned => &[Self::Written],
             Self::Written => &[Self::Planned],
-            Self::Sealed => &[Self::Written],
-            Self::Deleting => &[Self::Planned, Self::Sealed],
+            // Planned again: an object that turned out wrong.
+            Self::Sealed | Self::Planned => &[Self::Written],
+            Self::Deleting | Self::Empty => &[Self::Planned, Self::Sealed],
             Self::Deleted => &[Self::Deleting],
-            Self::Kept => &[Self::Planned, Self::Written, Self::Sealed, Self::Deleting],
-            Self::Empty => &[Self::Planned, Self::Sealed],
-            Self::Failed => &[Self::Planned, Self::Written, Self::Sealed, Self::Deleting],
+            Self::Kept | Self::Failed => {
+                &[Self::Planned, Self::Written, Self::Sealed, Self::Deleting]
+            }
         }
     }
 

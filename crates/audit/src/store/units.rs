@@ -205,6 +205,26 @@ pub async fn open_ranges(
     .collect()
 }
 
+/// Up to `limit` units of running runs that have to be archived, that nobody has, and that nothing happened
+/// to for `idle_secs`: their messages are lost or dead. Whoever sends them again does no harm.
+pub async fn unattended_units(
+    connection: &mut PgConnection,
+    idle_secs: f64,
+    limit: i64,
+) -> Result<Vec<Unit>, sqlx::Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM archive_units u
+          WHERE state IN ('planned', 'written') AND work = 'archive'
+            AND updated_at < clock_timestamp() - make_interval(secs => $1)
+            AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
+            AND EXISTS (SELECT FROM retention_runs r WHERE r.tenant = u.tenant
+                           AND r.id = u.run_id AND r.state = 'running')
+          ORDER BY updated_at LIMIT $2"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(idle_secs).bind(limit);
+    rows.fetch_all(connection).await?.iter().map(read).collect()
+}
+
 /// Ends a unit that cannot be done, from any state: what is accounted for nowhere else has failed.
 pub async fn fail_unit(
     connection: &mut PgConnection,

@@ -3,6 +3,7 @@
 
 mod double;
 mod faults;
+mod reading;
 mod requests;
 mod scene;
 mod units;

@@ -313,6 +313,19 @@ async fn one_worker_has_a_unit_and_who_lost_it_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_unit_that_nobody_works_on_is_seen_and_one_in_hand_is_not() {
+    let scene = Scene::new().await;
+    let c = &mut *scene.connection().await;
+    let (_, units) = scene.running(Then::Archive, &[1, 1]).await;
+    let held = claim(c, units[0]).await;
+    let seen = store::unattended_units(c, 0.0, 10).await.unwrap();
+    assert_eq!(seen.iter().map(|unit| unit.id).collect::<Vec<_>>(), units[1..]);
+    assert_eq!(store::unattended_units(c, 3_600.0, 10).await.unwrap(), []);
+    store::release_claim(c, &held).await.unwrap();
+    assert_eq!(store::unattended_units(c, 0.0, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn part_numbers_of_an_hour_are_given_once_under_contention() {
     let scene = Scene::new().await;
     let (_, units) = scene.running(Then::Archive, &[1; 12]).await;

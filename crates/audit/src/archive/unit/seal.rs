@@ -37,9 +37,8 @@ impl Archivist {
             return Ok(Some("what it was written with is not known".to_owned()));
         };
         let key = place::key(unit)?;
-        let seen = match read_back(hand, &key, contents.codec).await? {
-            None => return Ok(Some(format!("{object} is not there"))),
-            Some(seen) => seen,
+        let Some(seen) = read_back(hand, &key, contents.codec).await? else {
+            return Ok(Some(format!("{object} is not there")));
         };
         let wrong = match &seen.contents {
             Ok(found) if found == contents => None,
