@@ -25,7 +25,8 @@ const CREDENTIAL: &str = "flotilla";
 /// a drain has to wait for the longest.
 const LAPTOP_WAIT_SECS: &str = "1";
 /// Settings of a real deployment that must not leak into a laptop from the shell that starts it.
-const FOREIGN: [&str; 13] = [
+const FOREIGN: [&str; 14] = [
+    "ARCHIVE_BUCKET",
     "CLAIM_BUCKET",
     "DATABASE_URL_FILE",
     "REDIS_URL_FILE",
@@ -173,6 +174,7 @@ fn variables(
         ("FLOTILLA_URL", format!("http://{}", config.listen_addr)),
         ("DATABASE_URL", postgres.url()),
         ("REDIS_URL", redis.url()),
+        ("ARCHIVE_DIR", state.join("archive").to_string_lossy().into_owned()),
         ("CLAIM_DIR", state.join("objects").to_string_lossy().into_owned()),
         ("AWS_ENDPOINT_URL", format!("http://{sqs}")),
         ("AWS_REGION", REGION.to_owned()),

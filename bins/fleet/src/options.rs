@@ -13,18 +13,22 @@ pub(crate) enum ServiceName {
     IngestApi,
     /// Stores and indexes accepted logs.
     IndexWorker,
+    /// Writes logs into the archive; runs where an archive is set.
+    ArchiveWorker,
     /// What time starts: partitions, ageing.
     Scheduler,
 }
 
 impl ServiceName {
-    pub(crate) const ALL: [Self; 3] = [Self::IngestApi, Self::IndexWorker, Self::Scheduler];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::IngestApi, Self::IndexWorker, Self::ArchiveWorker, Self::Scheduler];
 
     /// The name of its binary.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::IngestApi => "ingest-api",
             Self::IndexWorker => "index-worker",
+            Self::ArchiveWorker => "archive-worker",
             Self::Scheduler => "scheduler",
         }
     }

@@ -4,14 +4,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use audit::workers::{IndexWorker, LegacyIndexWorker};
+use audit::workers::{ArchiveWorker, IndexWorker, LegacyIndexWorker};
 use chassis::config::{ConfigError, parse};
 use chassis::{
-    App, BuildError, Context, Ended, Environment, Problem, Service, WorkerArgs, WorkerRun,
+    App, BuildError, Context, Ended, Environment, Problem, Roles, Service, WorkerArgs, WorkerRun,
 };
-use contracts::QueueSpec;
-use contracts::catalogue::{AUDIT_INDEX, AUDIT_LEGACY};
+use contracts::catalogue::AUDIT_LEGACY;
+use contracts::{Message, QueueSpec};
 use ingest_api::IngestApi;
+use queue_core::Worker;
 use queue_sqs::{AwsConfig, Sqs};
 use scheduler::Scheduler;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,14 @@ use crate::options::{ServiceName, UpConfig};
 /// The index worker with its reader of the legacy queue.
 type Index = (IndexWorker, LegacyIndexWorker);
 
+/// A worker's options, with those of its broker.
+type Run<W> = (AwsConfig, WorkerRun<<W as Service>::Config>);
+/// A worker that is about to run.
+type Ready<W> = (Sqs, WorkerRun<<W as Service>::Config>);
+
+/// Where the archive is; a fleet without one runs no archive worker.
+const ARCHIVES: [&str; 2] = ["ARCHIVE_BUCKET", "ARCHIVE_DIR"];
+
 /// Of the drain budget, kept for requests in progress, which are answered before workers stop.
 pub(crate) const API_SHARE: Duration = Duration::from_secs(5);
 
@@ -28,7 +37,8 @@ pub(crate) const API_SHARE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(crate) struct Configs {
     api: Option<<IngestApi as App>::Config>,
-    index: Option<(AwsConfig, WorkerRun<<IndexWorker as Service>::Config>)>,
+    index: Option<Run<IndexWorker>>,
+    archive: Option<Run<ArchiveWorker>>,
     scheduler: Option<<Scheduler as App>::Config>,
 }
 
@@ -43,7 +53,10 @@ impl Configs {
                 .flatten(),
             index: up
                 .runs(ServiceName::IndexWorker)
-                .then(|| index(environment, &mut problems))
+                .then(|| worker::<IndexWorker>(Some(&AUDIT_LEGACY), environment, &mut problems))
+                .flatten(),
+            archive: (up.runs(ServiceName::ArchiveWorker) && archives(environment))
+                .then(|| worker::<ArchiveWorker>(None, environment, &mut problems))
                 .flatten(),
             scheduler: up
                 .runs(ServiceName::Scheduler)
@@ -83,33 +96,60 @@ fn app<A: App>(environment: &Environment, problems: &mut Vec<Problem>) -> Option
     Some(config)
 }
 
-fn index(
+/// Whether an archive is named.
+pub(crate) fn archives(environment: &Environment) -> bool {
+    let set = |name: &&str| environment.get(name).is_some_and(|value| !value.is_empty());
+    ARCHIVES.iter().any(set)
+}
+
+fn worker<W: Service>(
+    companion: Option<&QueueSpec>,
     environment: &Environment,
     problems: &mut Vec<Problem>,
-) -> Option<(AwsConfig, WorkerRun<<IndexWorker as Service>::Config>)> {
+) -> Option<Run<W>> {
+    let spec = <<W as Worker>::Message as Message>::QUEUE;
     let url =
         |spec: &QueueSpec| environment.get(spec.env).map(|url| url.to_string_lossy().into_owned());
-    let queue_url = url(&AUDIT_INDEX);
+    let queue_url = url(spec);
     if queue_url.is_none() {
         problems.push(Problem {
-            option: AUDIT_INDEX.env.to_owned(),
+            option: spec.env.to_owned(),
             value: None,
-            reason: format!("not set: URL of the queue {}", AUDIT_INDEX.name),
+            reason: format!("not set: URL of the queue {}", spec.name),
             example: Some(format!(
                 "{}={}",
-                AUDIT_INDEX.env,
-                <Sqs as chassis::Broker>::example_url(AUDIT_INDEX.name)
+                spec.env,
+                <Sqs as chassis::Broker>::example_url(spec.name)
             )),
         });
     }
     let aws = group::<AwsConfig>(environment, problems);
     let args = group::<WorkerArgs>(environment, problems);
-    let config = group::<<IndexWorker as Service>::Config>(environment, problems);
+    let config = group::<W::Config>(environment, problems);
     let (aws, args, config) = (aws?, args?, config?);
     problems.extend(aws.check());
-    problems.extend(IndexWorker::check(&config));
-    let companion_url = url(&AUDIT_LEGACY);
+    problems.extend(W::check(&config));
+    let companion_url = companion.and_then(url);
     Some((aws, WorkerRun { config, args, queue_url: queue_url?, companion_url }))
+}
+
+async fn connected<W: Service>(run: Option<Run<W>>) -> Result<Option<Ready<W>>, BuildError> {
+    match run {
+        Some((aws, run)) => Ok(Some((Sqs::connect(&aws).await?, run))),
+        None => Ok(None),
+    }
+}
+
+/// Runs a worker where there is one, until it has drained.
+async fn lane<R: Roles>(
+    ready: Option<Ready<R::Lead>>,
+    context: &Context,
+    drain: &CancellationToken,
+) -> Result<Ended, BuildError> {
+    match ready {
+        Some((broker, run)) => chassis::run_worker::<R, Sqs>(&broker, run, context, drain).await,
+        None => idle(drain).await,
+    }
 }
 
 /// When each group of services stops.
@@ -125,27 +165,26 @@ pub(crate) struct Drains {
 /// The services, built and not yet running: ports are bound, nothing is answered.
 pub(crate) struct Services {
     api: Option<IngestApi>,
-    index: Option<(Sqs, WorkerRun<<IndexWorker as Service>::Config>)>,
+    index: Option<Ready<IndexWorker>>,
+    archive: Option<Ready<ArchiveWorker>>,
     scheduler: Option<Scheduler>,
 }
 
 impl Services {
     /// Builds every service that has options.
     pub(crate) async fn build(configs: Configs, context: &Context) -> Result<Self, BuildError> {
-        let Configs { api, index, scheduler } = configs;
+        let Configs { api, index, archive, scheduler } = configs;
         let api = match api {
             Some(config) => Some(IngestApi::build(config, context).await?),
             None => None,
         };
-        let index = match index {
-            Some((aws, run)) => Some((Sqs::connect(&aws).await?, run)),
-            None => None,
-        };
+        let index = connected::<IndexWorker>(index).await?;
+        let archive = connected::<ArchiveWorker>(archive).await?;
         let scheduler = match scheduler {
             Some(config) => Some(Scheduler::build(config, context).await?),
             None => None,
         };
-        Ok(Self { api, index, scheduler })
+        Ok(Self { api, index, archive, scheduler })
     }
 
     /// Where the API listens, where it runs here.
@@ -155,7 +194,7 @@ impl Services {
 
     /// Runs them until each has drained. The first fault drains the others and is returned.
     pub(crate) async fn run(self, context: &Context, drains: &Drains) -> Result<Ended, BuildError> {
-        let Self { api, index, scheduler } = self;
+        let Self { api, index, archive, scheduler } = self;
         let behind = context.within(drains.behind);
         let front = async {
             let ended = match api {
@@ -166,26 +205,21 @@ impl Services {
             drains.workers.cancel();
             ended
         };
-        let index = async {
-            match index {
-                Some((broker, run)) => {
-                    chassis::run_worker::<Index, Sqs>(&broker, run, &behind, &drains.workers).await
-                }
-                None => idle(&drains.workers).await,
-            }
-        };
+        let index = lane::<Index>(index, &behind, &drains.workers);
+        let archive = lane::<ArchiveWorker>(archive, &behind, &drains.workers);
         let timed = async {
             match scheduler {
                 Some(scheduler) => scheduler.run(behind.clone(), drains.workers.clone()).await,
                 None => idle(&drains.workers).await,
             }
         };
-        let (front, index, timed) = tokio::join!(
+        let (front, index, archive, timed) = tokio::join!(
             async { drains.watch(front.await) },
             async { drains.watch(index.await) },
+            async { drains.watch(archive.await) },
             async { drains.watch(timed.await) },
         );
-        Ok(front?.and(index?).and(timed?))
+        Ok(front?.and(index?).and(archive?).and(timed?))
     }
 }
 

@@ -1,15 +1,18 @@
 //! The commands, one file each; this only names them and calls the one that was typed.
 
+mod archive;
 mod completions;
 mod dlq;
 mod doctor;
 mod effects;
 mod evidence;
 mod healthcheck;
+mod holds;
 mod import;
 mod keys;
 mod migrate;
 mod parked;
+mod policies;
 mod queues;
 mod rebuild;
 mod reconcile;
@@ -47,6 +50,12 @@ pub(crate) enum Command {
     /// Effects nobody knows the end of: list, show, settle
     #[command(subcommand, after_help = effects::EXAMPLES)]
     Effects(effects::Effects),
+    /// Retention policies: list, show, apply, delete, simulate, explain
+    #[command(subcommand, after_help = policies::EXAMPLES)]
+    Policies(policies::Policies),
+    /// Legal holds: list, place, release
+    #[command(subcommand, after_help = holds::EXAMPLES)]
+    Holds(holds::Holds),
     /// API keys: create, list, revoke
     #[command(subcommand, after_help = keys::EXAMPLES)]
     Keys(keys::Keys),
@@ -55,6 +64,9 @@ pub(crate) enum Command {
     Tenants(tenants::Tenants),
     /// Bring events in: NDJSON, `CloudTrail`, git history
     Import(import::Import),
+    /// What the archive holds: list, get, search
+    #[command(subcommand, after_help = archive::EXAMPLES)]
+    Archive(archive::Archive),
     /// The key that signs the archive: init, show, rotate
     #[command(subcommand, after_help = signing::EXAMPLES)]
     Signing(signing::Signing),
@@ -79,6 +91,8 @@ pub(crate) async fn run(
     match command {
         Command::Doctor(command) => command.run(settings, output).await,
         Command::Keys(command) => command.run(settings, output).await,
+        Command::Policies(command) => command.run(settings, output).await,
+        Command::Holds(command) => command.run(settings, output).await,
         Command::Tenants(command) => command.run(settings, output).await,
         Command::Import(command) => command.run(settings, output).await,
         Command::Queues(command) => command.run(settings, output).await,
@@ -88,6 +102,7 @@ pub(crate) async fn run(
         Command::Dlq(command) => command.run(settings, output).await,
         Command::Parked(command) => command.run(settings, output).await,
         Command::Effects(command) => command.run(settings, output).await,
+        Command::Archive(command) => command.run(settings, output).await,
         Command::Signing(command) => command.run(settings, output).await,
         Command::Verify(command) => tokio::task::block_in_place(|| command.run(output)),
         Command::Evidence(command) => tokio::task::block_in_place(|| command.run(output)),

@@ -7,7 +7,7 @@ use chassis::Problem;
 use database::DatabaseConfig;
 use edge::EdgeConfig;
 use queue_sqs::{AwsConfig, Sqs};
-use sinks::objects::ClaimConfig;
+use sinks::objects::{ArchiveConfig, ClaimConfig};
 use sinks::pubsub::FeedConfig;
 use sinks::search::SearchConfig;
 
@@ -44,6 +44,9 @@ pub struct ApiConfig {
     /// Messages over the broker's limit.
     #[command(flatten)]
     pub claims: ClaimConfig,
+    /// The archive, to search in; without one such requests are refused.
+    #[command(flatten)]
+    pub archive: ArchiveConfig,
     /// The live tail.
     #[command(flatten)]
     pub live: LiveConfig,
@@ -58,6 +61,14 @@ impl ApiConfig {
     /// What is wrong between these values.
     pub fn check(&self) -> Vec<Problem> {
         let mut problems = self.aws.check();
+        if let Err((option, reason)) = self.archive.check() {
+            problems.push(Problem {
+                option: option.to_owned(),
+                value: None,
+                reason: reason.to_owned(),
+                example: None,
+            });
+        }
         if let Err(reason) = <Sqs as chassis::Broker>::check_url(&self.index_queue_url) {
             problems.push(Problem::new(
                 "AWS_SQS_INDEX_QUEUE_URL",

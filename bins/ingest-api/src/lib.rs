@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit::http::{Api, router};
+use audit::archive::Reader;
+use audit::http::{Api, SIMULATIONS_MAX, router};
 use audit::ingest::Ingest;
 use audit::live::Live;
 use audit::publish::Publisher;
@@ -129,6 +130,8 @@ impl IngestApi {
         for probe in probes {
             context.readiness().register(probe);
         }
+        let archive = config.archive.objects().await;
+        let archive = archive.map(|objects| Reader::new(&database, objects));
         let events = config.routes.event_limits();
         let api = Arc::new(Api {
             gate: Arc::new(Gate::new(Arc::clone(&authenticator), &config.edge)),
@@ -139,7 +142,9 @@ impl IngestApi {
             live: live.clone(),
             clock,
             edge: config.edge.clone(),
+            archive,
             exports: Arc::new(Semaphore::new(config.routes.exports_max as usize)),
+            simulations: Arc::new(Semaphore::new(SIMULATIONS_MAX)),
         });
         let listener = TcpListener::bind(config.edge.listen_addr).await.map_err(|error| {
             let reason = format!("cannot listen there: {error}");

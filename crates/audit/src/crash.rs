@@ -51,11 +51,36 @@ pub enum CrashPoint {
     AfterHeadPut,
     /// The head is in the second store; nobody knows.
     AfterHeadCopied,
+    /// Archive: the unit is claimed; nothing is read.
+    AfterClaim,
+    /// The unit's lines are packed; it has no name.
+    AfterPack,
+    /// An upload is begun; the unit does not know of it.
+    AfterUploadBegun,
+    /// A part is stored and noted; others are missing.
+    AfterPart,
+    /// The object is not complete; the next call makes it so.
+    BeforeObject,
+    /// The object is complete; the unit does not know.
+    AfterObject,
+    /// The unit knows its object; nothing is proved.
+    AfterWritten,
+    /// The object was read back whole; nothing follows from it yet.
+    AfterVerify,
+    /// Manifest, marks, counters and messages are written, the transaction is open.
+    BeforeSealCommit,
+    /// The manifest is in the chain; the message is not settled.
+    AfterSealCommit,
+    /// A request's plan is kept; its units are not added.
+    AfterPlan,
+    /// A request's units are added; it is not started.
+    AfterUnits,
 }
 
 impl CrashPoint {
-    /// Every point, in the order of the path: [`Self::API`], [`Self::WORKER`], then [`Self::SEALER`].
-    pub const ALL: [Self; 23] = [
+    /// Every point, in the order of the path: [`Self::API`], [`Self::WORKER`],
+    /// [`Self::SEALER`], then [`Self::ARCHIVE`].
+    pub const ALL: [Self; 35] = [
         Self::AfterReserve,
         Self::AfterPublish,
         Self::AfterMark,
@@ -79,6 +104,18 @@ impl CrashPoint {
         Self::AfterHeadKept,
         Self::AfterHeadPut,
         Self::AfterHeadCopied,
+        Self::AfterClaim,
+        Self::AfterPack,
+        Self::AfterUploadBegun,
+        Self::AfterPart,
+        Self::BeforeObject,
+        Self::AfterObject,
+        Self::AfterWritten,
+        Self::AfterVerify,
+        Self::BeforeSealCommit,
+        Self::AfterSealCommit,
+        Self::AfterPlan,
+        Self::AfterUnits,
     ];
 
     /// The points of the API.
@@ -112,6 +149,22 @@ impl CrashPoint {
         Self::AfterHeadCopied,
     ];
 
+    /// The points of the archive worker.
+    pub const ARCHIVE: [Self; 12] = [
+        Self::AfterClaim,
+        Self::AfterPack,
+        Self::AfterUploadBegun,
+        Self::AfterPart,
+        Self::BeforeObject,
+        Self::AfterObject,
+        Self::AfterWritten,
+        Self::AfterVerify,
+        Self::BeforeSealCommit,
+        Self::AfterSealCommit,
+        Self::AfterPlan,
+        Self::AfterUnits,
+    ];
+
     /// The name in `CRASH_POINT`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -138,6 +191,18 @@ impl CrashPoint {
             Self::AfterHeadKept => "after-head-kept",
             Self::AfterHeadPut => "after-head-put",
             Self::AfterHeadCopied => "after-head-copied",
+            Self::AfterClaim => "after-claim",
+            Self::AfterPack => "after-pack",
+            Self::AfterUploadBegun => "after-upload-begun",
+            Self::AfterPart => "after-part",
+            Self::BeforeObject => "before-object",
+            Self::AfterObject => "after-object",
+            Self::AfterWritten => "after-written",
+            Self::AfterVerify => "after-verify",
+            Self::BeforeSealCommit => "before-seal-commit",
+            Self::AfterSealCommit => "after-seal-commit",
+            Self::AfterPlan => "after-plan",
+            Self::AfterUnits => "after-units",
         }
     }
 }
@@ -199,8 +264,13 @@ mod tests {
         for point in CrashPoint::ALL {
             assert_eq!(point.as_str().parse(), Ok(point));
         }
-        let parts =
-            [&CrashPoint::API[..], &CrashPoint::WORKER[..], &CrashPoint::SEALER[..]].concat();
+        let parts = [
+            &CrashPoint::API[..],
+            &CrashPoint::WORKER[..],
+            &CrashPoint::SEALER[..],
+            &CrashPoint::ARCHIVE[..],
+        ]
+        .concat();
         assert_eq!(parts, CrashPoint::ALL);
         assert!("after-lunch".parse::<CrashPoint>().is_err());
     }

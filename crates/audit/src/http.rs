@@ -2,16 +2,21 @@
 //! document. The tenant comes from the key alone; what is shown comes from PostgreSQL, so an erased
 //! log never shows, whatever the search engine still holds.
 
+mod archives;
 mod change;
 pub mod cursor;
 mod export;
 pub(crate) mod filters;
+mod holds;
 mod meta;
 pub mod openapi;
 mod page;
 mod parse;
+mod policies;
 pub(crate) mod problems;
 mod read;
+mod retention;
+mod rule_change;
 mod search;
 pub(crate) mod ticket;
 mod write;
@@ -28,12 +33,14 @@ use sinks::search::SharedSearch;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::archive::Reader;
 use crate::event::EventLimits;
 use crate::ingest::Ingest;
 use crate::live::Live;
 use crate::publish::Publisher;
 
 pub use page::PAGE_BYTES_MAX;
+pub use retention::SIMULATIONS_MAX;
 pub use search::{PAGE_DEFAULT, PAGE_MAX};
 pub use write::BULK_EVENTS_MAX;
 
@@ -91,8 +98,12 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Sizes and times of bodies.
     pub edge: EdgeConfig,
+    /// The archive, where one is set.
+    pub archive: Option<Reader>,
     /// Exports under way.
     pub exports: Arc<Semaphore>,
+    /// Simulations under way.
+    pub simulations: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Api {
@@ -116,7 +127,15 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/logs", get(search::list).post(write::one))
         .route("/logs/bulk", post(write::bulk))
         .route("/logs/export", get(export::export))
+        .route("/archives/search", get(archives::search))
         .route("/logs/live/ticket", post(ticket::issue))
+        .route("/logs/{id}/retention", get(retention::explain))
+        .route("/policies", get(policies::list).post(policies::create))
+        .route("/policies/{id}", get(policies::one).put(policies::change).delete(policies::delete))
+        .route("/policies/{id}/versions", get(policies::versions))
+        .route("/policies/{id}/simulate", post(retention::simulate))
+        .route("/holds", get(holds::list).post(holds::place))
+        .route("/holds/{id}/release", post(holds::release))
         .route("/logs/{id}", get(read::one).patch(change::annotate).delete(change::erase));
     let open = Router::new()
         .route("/logs/live", get(crate::live::connect))

@@ -9,10 +9,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{LogId, RetentionClass, Tenant};
 use sha2::{Digest, Sha256};
 
-use crate::event::{self, EventLimits, Origin, Rules, Stamp};
+use crate::event;
 use crate::model::{LogKey, NewErasure, NewLog};
 use crate::projection;
 use crate::record::Record;
+use crate::self_audit::{self, Deed};
 
 /// Why a record cannot be stored, for the dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,8 +128,6 @@ pub fn wait_for_log(receives: u32) -> Option<Duration> {
     Some(Duration::from_secs(1 << doublings).min(MISSING_PAUSE_MAX))
 }
 
-/// What an erasure writes about itself is kept longest: it has to outlive whatever it speaks of.
-pub const SELF_AUDIT_CLASS: RetentionClass = RetentionClass::Years7;
 /// The action of an erasure's own audit entry.
 pub const ERASED_ACTION: &str = "flotilla.log.erased";
 
@@ -139,69 +138,20 @@ pub fn erasure_entries(
     requester: &contracts::audit::Requester,
     salt: impl Fn() -> [u8; 16],
 ) -> Result<Vec<NewLog>, Refusal> {
-    let mut tenants = vec![erasure.tenant.clone()];
-    if erasure.tenant != Tenant::system() {
-        tenants.push(Tenant::system());
-    }
-    tenants.sort();
-    let event = erased_event(erasure, requester)?;
-    tenants
-        .into_iter()
-        .map(|tenant| {
-            // PostgreSQL keeps microseconds, the key must say what it will say.
-            let recorded_at = truncated(erasure.recorded_at);
-            let id = entry_id(erasure, &tenant, recorded_at);
-            let stamp = Stamp { id, tenant: tenant.clone(), recorded_at, class: SELF_AUDIT_CLASS };
-            let source = Origin {
-                key_id: requester.key_id.clone(),
-                ip: requester.ip.clone(),
-                user_agent: None,
-            };
-            let record = event::record_bytes(&stamp, &source, &event)
-                .map_err(|error| Refusal(format!("self-audit record: {error}")))?;
-            let record = Bytes::from(Box::<str>::from(record).into_string());
-            admit(&tenant, record, &hex::encode(salt()))
-        })
-        .collect()
-}
-
-fn truncated(at: DateTime<Utc>) -> DateTime<Utc> {
-    DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)
-}
-
-fn entry_id(erasure: &NewErasure, tenant: &Tenant, recorded_at: DateTime<Utc>) -> LogId {
-    let mut hash = Sha256::new();
-    hash.update(b"flotilla.log.erased\0");
-    hash.update(erasure.operation_id.0.as_bytes());
-    hash.update(tenant.as_str());
-    let digest = hash.finalize();
-    let mut tail = [0; 10];
-    tail.copy_from_slice(&digest[..10]);
-    LogId(contracts::ids::uuid_v7_at(recorded_at, tail))
-}
-
-fn erased_event(
-    erasure: &NewErasure,
-    requester: &contracts::audit::Requester,
-) -> Result<event::Validated, Refusal> {
-    let mut json = serde_json::json!({
-        "actor": {"type": "api_key", "id": requester.key_id},
-        "action": ERASED_ACTION,
-        "targets": [{"type": "log", "id": erasure.id}],
-        "outcome": "success",
-        "metadata": {
+    let deed = Deed {
+        tenant: &erasure.tenant,
+        action: ERASED_ACTION,
+        target: ("log", erasure.id.0),
+        metadata: serde_json::json!({
             "tenant": erasure.tenant,
             "operation_id": erasure.operation_id,
             "reason": erasure.reason,
-        },
-    });
-    if let Some(ip) = &requester.ip {
-        json["context"] = serde_json::json!({ "ip": ip });
-    }
-    // The event carries no time of its own, so the clock that the rules ask for does not matter.
-    let rules = Rules::at(erasure.recorded_at, EventLimits::default(), false);
-    event::validate_text(&json.to_string(), &rules)
-        .map_err(|error| Refusal(format!("self-audit event: {error}")))
+        }),
+        requester,
+        at: erasure.recorded_at,
+        operation: erasure.operation_id.0,
+    };
+    self_audit::entries(&deed, salt)
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The subsystem's workers, one file each: `workers/<role>.rs`.
 
+pub mod archive;
 pub mod index;
 pub mod legacy;
 
+pub use archive::ArchiveWorker;
 pub use index::IndexWorker;
 pub use legacy::LegacyIndexWorker;

@@ -79,6 +79,14 @@ codes! {
         "Run `fleetctl signing init` once; what waits goes on by itself.";
     DOCUMENT_TOO_LARGE = "document-too-large", 422, false, "A manifest or receipt is larger than 2 MiB.",
         "Archive or delete in smaller units.";
+    VERSION_CONFLICT = "version-conflict", 409, false, "Somebody changed it meanwhile.",
+        "Read it again, apply your change to that version and send it with that version's number.";
+    POLICY_CONFLICT = "policy-conflict", 409, false, "A legal maximum lies before a legal minimum.",
+        "Let the policies named in `detail` and this one match different logs, or mend their terms.";
+    NAME_TAKEN = "name-taken", 409, false, "Another one has this name.",
+        "Use another name, or change the one named in `detail`.";
+    LIMIT_REACHED = "limit-reached", 409, false, "There are as many as there may be.",
+        "Delete or release what is not needed any more; the limit is in `detail`.";
     INTERNAL = "internal", 500, true, "A fault of ours.",
         "Send again; if it stays, report the `request_id`.";
     NOT_JSON = "message-not-json", 422, false, "The message is not JSON, or carries no envelope.",
@@ -119,6 +127,12 @@ codes! {
         "Find who wrote it or the message; without the right object the message cannot be handled.";
     OBJECTS_UNAVAILABLE = "objects-unavailable", 503, true, "The object store does not answer.",
         "Check CLAIM_BUCKET or CLAIM_DIR and the rights on it; the worker's log names what is wrong.";
+    ARCHIVE_UNIT_FAILED = "archive-unit-failed", 500, false, "A unit of work cannot be archived.",
+        "Read the reason; its logs stay, and the next run takes them again once it is mended.";
+    RUN_UNKNOWN = "run-unknown", 422, false, "The run or unit that the message names is not there.",
+        "After a restore of the database, purge it: runs start anew. Else find its producer.";
+    ARCHIVE_UNAVAILABLE = "archive-unavailable", 503, false, "This service was started without an archive.",
+        "Set ARCHIVE_BUCKET, or ARCHIVE_DIR, and start it again.";
     NOTIFY_UNAVAILABLE = "notify-unavailable", 503, true, "Slack, the mail server or the webhook does not take notifications now.",
         "Check the target and the SMTP_ variables; the reason says what it answered. It is tried again.";
     NOTIFY_REFUSED = "notify-refused", 422, false, "The target refuses the notification, or may not be called.",

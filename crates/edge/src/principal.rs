@@ -43,14 +43,26 @@ scopes! {
     LogsTail = "logs:tail";
     /// Send events from long ago.
     LogsImport = "logs:import";
+    /// Search the archive.
+    ArchivesRead = "archives:read";
+    /// Read retention policies, simulate them, explain a log's retention.
+    PoliciesRead = "policies:read";
+    /// Make, change and delete retention policies.
+    PoliciesWrite = "policies:write";
+    /// Read legal holds.
+    HoldsRead = "holds:read";
+    /// Place and release legal holds.
+    HoldsWrite = "holds:write";
 }
 
 /// A text that is no scope.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{0:?} is not a scope; one of logs:write, logs:read, logs:annotate, logs:erase, logs:export, logs:tail, logs:import"
-)]
+#[error("{0:?} is not a scope; one of {known}", known = known())]
 pub struct UnknownScope(String);
+
+fn known() -> String {
+    Scope::ALL.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ")
+}
 
 impl std::str::FromStr for Scope {
     type Err = UnknownScope;

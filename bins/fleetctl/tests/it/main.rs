@@ -1,6 +1,7 @@
 //! The real `fleetctl` binary against real parts: what an operator types and what comes of it.
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
+mod archive;
 mod claimed_letters;
 mod command;
 mod configuration;

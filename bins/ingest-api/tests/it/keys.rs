@@ -17,7 +17,9 @@ const ID: &str = "0193e9a0-0000-7000-8000-000000000001";
 async fn every_route_asks_for_its_scope() {
     let scene = Scene::new().await;
     let owner = scene.database.connect(Role::Owner);
-    let id = format!("/logs/{ID}");
+    let (id, explain) = (format!("/logs/{ID}"), format!("/logs/{ID}/retention"));
+    let (policy, release) = (format!("/policies/{ID}"), format!("/holds/{ID}/release"));
+    let (versions, simulate) = (format!("{policy}/versions"), format!("{policy}/simulate"));
     let routes = [
         ("POST", "/logs", Scope::LogsWrite),
         ("POST", "/logs/bulk", Scope::LogsWrite),
@@ -27,6 +29,17 @@ async fn every_route_asks_for_its_scope() {
         ("DELETE", &id, Scope::LogsErase),
         ("GET", "/logs/export", Scope::LogsExport),
         ("POST", "/logs/live/ticket", Scope::LogsTail),
+        ("GET", &explain, Scope::PoliciesRead),
+        ("GET", "/policies", Scope::PoliciesRead),
+        ("POST", "/policies", Scope::PoliciesWrite),
+        ("GET", &policy, Scope::PoliciesRead),
+        ("PUT", &policy, Scope::PoliciesWrite),
+        ("DELETE", &policy, Scope::PoliciesWrite),
+        ("GET", &versions, Scope::PoliciesRead),
+        ("POST", &simulate, Scope::PoliciesRead),
+        ("GET", "/holds", Scope::HoldsRead),
+        ("POST", "/holds", Scope::HoldsWrite),
+        ("POST", &release, Scope::HoldsWrite),
     ];
     for (method, path, scope) in routes {
         let request = |key: Option<&str>| {

@@ -1,6 +1,7 @@
 //! The API over HTTP: real PostgreSQL and Redis, a queue that misbehaves on command.
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
+mod archives;
 mod crash;
 mod idempotency;
 mod keys;
@@ -8,5 +9,6 @@ mod limits;
 mod live;
 mod queue;
 mod read;
+mod retention;
 mod scene;
 mod write;

@@ -12,7 +12,8 @@ use evidence::VerifyKey;
 use super::chain::{self, AppendError};
 use crate::event::{self, EventLimits, Origin, Rules, Stamp};
 use crate::model::NewLog;
-use crate::rules::{Refusal, SELF_AUDIT_CLASS, admit};
+use crate::rules::{Refusal, admit};
+use crate::self_audit::SELF_AUDIT_CLASS;
 use crate::store::chain as store;
 
 /// The action of the fleet's own audit entry.

@@ -4,6 +4,7 @@
 #![expect(dead_code, reason = "the types describe what travels; only their schemas are used")]
 
 mod render;
+pub(super) mod retention;
 
 use std::sync::LazyLock;
 
@@ -239,12 +240,24 @@ impl Modify for KeyScheme {
         super::write::one,
         super::write::bulk,
         super::search::list,
+        super::archives::search,
         super::export::export,
         super::read::one,
         super::change::annotate,
         super::change::erase,
         crate::live::connect,
         super::ticket::issue,
+        super::policies::list,
+        super::policies::create,
+        super::policies::one,
+        super::policies::change,
+        super::policies::delete,
+        super::policies::versions,
+        super::retention::simulate,
+        super::retention::explain,
+        super::holds::list,
+        super::holds::place,
+        super::holds::release,
         super::meta::healthz,
         super::meta::openapi,
         super::meta::docs,
@@ -254,6 +267,7 @@ impl Modify for KeyScheme {
     tags(
         (name = "logs", description = "Logs"),
         (name = "live", description = "The live tail"),
+        (name = "retention", description = "Retention policies and legal holds"),
         (name = "meta", description = "About this server, without a key"),
     )
 )]

@@ -1,7 +1,10 @@
 //! The audit subsystem against real parts: PostgreSQL, its full-text search, Redis.
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
+mod archive;
 mod chain;
 mod index;
+mod lifecycle;
+mod retention;
 mod scan;
 mod scene;

@@ -76,6 +76,7 @@ fn made_up(name: &str, kind: &str) -> &'static str {
         ("state", _) => "'reserved'",
         ("standing", _) => "'waiting'",
         ("decision", _) => "'done'",
+        ("then_do" | "work", _) => "'archive'",
         ("kind", _) => "'key'",
         ("severity", _) => "'critical'",
         ("notice", _) => "'opened'",

@@ -1,0 +1,76 @@
+//! The steps by which a unit's rows go: deleted in one transaction with what proves it, then the end
+//! once search has forgotten them and the receipt is in the chain. They are guarded by the unit's
+//! state alone: what deletes decides under the tenant's locks, and once.
+
+use contracts::Tenant;
+use contracts::audit::lifecycle::UnitId;
+use sqlx::PgConnection;
+
+use super::{Moved, UnitError, advance, locked};
+use crate::lifecycle::{Tally, UnitState};
+
+/// What became of a unit's events when they were to be deleted; together they are all that it had left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deletion {
+    /// Deleted now.
+    pub deleted: Tally,
+    /// They stay: a hold, or not due any more.
+    pub held: Tally,
+    /// Not there any more: erased meanwhile.
+    pub gone: Tally,
+}
+
+/// The unit's rows are deleted by this transaction; from `planned` where there is no archive.
+pub async fn delete_unit(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    id: UnitId,
+    deletion: Deletion,
+) -> Result<Moved, UnitError> {
+    let unit = locked(connection, tenant, id).await?;
+    if unit.state == UnitState::Deleting || unit.state == UnitState::Deleted {
+        return Ok(Moved { now: false, run: None });
+    }
+    let mut counters = unit.counters;
+    counters.deleted = deletion.deleted;
+    counters.held = deletion.held;
+    counters.gone = counters.gone.and(deletion.gone);
+    advance(connection, &unit, "a deletion", UnitState::Deleting, counters).await
+}
+
+/// The unit's end: search has none of what was deleted, and the receipt of that number is in the chain.
+pub async fn finish_unit(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    id: UnitId,
+    receipt: u64,
+) -> Result<Moved, UnitError> {
+    let unit = locked(connection, tenant, id).await?;
+    if unit.state == UnitState::Deleted && unit.receipt == Some(receipt) {
+        return Ok(Moved { now: false, run: None });
+    }
+    sqlx::query("UPDATE archive_units SET receipt_sequence = $3 WHERE tenant = $1 AND id = $2")
+        .bind(tenant.as_str())
+        .bind(id)
+        .bind(receipt.cast_signed())
+        .execute(&mut *connection)
+        .await?;
+    advance(connection, &unit, "a receipt", UnitState::Deleted, unit.counters).await
+}
+
+/// The unit's end without a deletion: all of its rows that are left stay.
+pub async fn keep_unit(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    id: UnitId,
+) -> Result<Moved, UnitError> {
+    let unit = locked(connection, tenant, id).await?;
+    if unit.state == UnitState::Kept {
+        return Ok(Moved { now: false, run: None });
+    }
+    let mut counters = unit.counters;
+    if matches!(unit.state, UnitState::Sealed) {
+        counters.held = counters.open();
+    }
+    advance(connection, &unit, "keeping", UnitState::Kept, counters).await
+}

@@ -1,0 +1,131 @@
+//! The archive worker's options, and how it is built from them: lazily, so that a store that is down at
+//! start shows on `/readyz` instead of killing the process.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::{BuildError, Context, Problem, Service};
+use database::{Database, DatabaseConfig, Role};
+use queue_core::AttemptStore;
+use sinks::objects::{ArchiveConfig, SharedObjects};
+
+use super::{ArchiveWorker, Parts};
+use crate::archive::{HeadsConfig, Keys, Sealer, SealerConfig, SigningConfig};
+
+/// Between two tries to get the signing keys; a key service is away for minutes at most.
+const KEYS_PAUSE: Duration = Duration::from_secs(15);
+
+/// Options of the archive worker.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ArchiveWorkerConfig {
+    /// PostgreSQL.
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    /// The archive.
+    #[command(flatten)]
+    pub archive: ArchiveConfig,
+
+    /// What signs the chain's documents; without a key they wait for a process that has it.
+    #[command(flatten)]
+    pub signing: SigningConfig,
+    /// Where signed heads are copied to.
+    #[command(flatten)]
+    pub heads: HeadsConfig,
+
+    /// Directory where objects over 4 MiB wait until they are stored, packed, at most 8 at a time
+    ///
+    /// Nothing in it outlives the process. Example: /var/tmp
+    #[arg(long, env = "ARCHIVE_SPOOL_DIR", default_value = "/tmp")]
+    pub archive_spool_dir: PathBuf,
+
+    /// The step at which a debug build kills itself, for crash tests
+    #[cfg(debug_assertions)]
+    #[arg(long, env = "CRASH_POINT", hide = true)]
+    pub crash_point: Option<crate::crash::CrashPoint>,
+}
+
+impl Service for ArchiveWorker {
+    type Config = ArchiveWorkerConfig;
+
+    fn check(config: &ArchiveWorkerConfig) -> Vec<Problem> {
+        let archive = &config.archive;
+        let mut problems: Vec<Problem> = Vec::new();
+        if let Err((option, reason)) = archive.check() {
+            problems.push(problem(option, reason));
+        }
+        if archive.archive_bucket.is_none() && archive.archive_dir.is_none() {
+            problems
+                .push(problem("ARCHIVE_BUCKET", "an archive is needed; set it, or ARCHIVE_DIR"));
+        }
+        problems
+    }
+
+    async fn build(config: ArchiveWorkerConfig, context: &Context) -> Result<Self, BuildError> {
+        #[cfg(debug_assertions)]
+        if let Some(point) = config.crash_point {
+            crate::crash::arm(point);
+        }
+        let database =
+            Database::connect(&config.database, Role::Worker).map_err(BuildError::failed)?;
+        let objects = config.archive.objects().await.ok_or_else(|| {
+            BuildError::from(problem(
+                "ARCHIVE_BUCKET",
+                "an archive is needed; set it, or ARCHIVE_DIR",
+            ))
+        })?;
+        seal_beside(&config, &database, &objects, context);
+        Ok(Self::new(Parts {
+            database,
+            objects,
+            clock: context.clock(),
+            stored_as: config.archive,
+            spool: config.archive_spool_dir,
+        }))
+    }
+
+    fn attempts(&self) -> Arc<dyn AttemptStore> {
+        self.attempt_store()
+    }
+}
+
+fn problem(option: &str, reason: &str) -> Problem {
+    Problem { option: option.to_owned(), value: None, reason: reason.to_owned(), example: None }
+}
+
+/// Seals what the chains hold, beside the work, for as long as the process lives. Any number may.
+fn seal_beside(
+    config: &ArchiveWorkerConfig,
+    database: &Database,
+    objects: &SharedObjects,
+    context: &Context,
+) {
+    let (signing, heads) = (config.signing.clone(), config.heads.clone());
+    let (database, objects) = (database.clone(), SharedObjects::clone(objects));
+    let (clock, ended) = (context.clock(), context.ended());
+    context.spawn(async move {
+        let keys = keys(&signing).await;
+        if keys.is_empty() {
+            tracing::warn!("no signing key here: what is archived waits to be sealed elsewhere");
+            return;
+        }
+        let mut sealer = Sealer::new(&database, keys, objects, clock, SealerConfig::default());
+        if let Some(second) = heads.objects().await {
+            sealer = sealer.with_second_store(second);
+        }
+        sealer.run(ended).await;
+    });
+}
+
+/// The keys, once they are to be had.
+async fn keys(signing: &SigningConfig) -> Keys {
+    loop {
+        match signing.keys().await {
+            Ok(keys) => return keys,
+            Err(error) => {
+                tracing::error!(%error, "the signing keys are not to be had; tried again");
+                tokio::time::sleep(KEYS_PAUSE).await;
+            }
+        }
+    }
+}
