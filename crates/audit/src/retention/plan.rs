@@ -329,7 +329,9 @@ impl Planner {
             .filter(|(_, (cell, _))| cell.hour != hour)
             .map(|(class, _)| *class)
             .collect();
-        over.into_iter().for_each(|class| self.close(class));
+        for class in over {
+            self.close(class);
+        }
         let new =
             || Unit { class: log.class, hour, first: place, last: place, tally: Tally::default() };
         let (cell, unit) = self
@@ -354,7 +356,9 @@ impl Planner {
     /// The plan; `complete` says whether the stream came to its end.
     pub fn finish(mut self, complete: bool) -> Plan {
         let open: Vec<RetentionClass> = self.open.keys().copied().collect();
-        open.into_iter().for_each(|class| self.close(class));
+        for class in open {
+            self.close(class);
+        }
         let mut actions: Vec<ActionTally> =
             self.actions.into_iter().map(|(action, tally)| ActionTally { action, tally }).collect();
         actions.sort_by(|a, b| {
