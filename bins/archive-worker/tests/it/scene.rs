@@ -174,13 +174,13 @@ impl Scene {
         let basis = Basis::Policy { id: self.policy, version: 1, slot: None };
         let new = new_run(self.run, basis, as_of);
         store::begin_run(&mut connection, &new).await.unwrap();
-        let planned = Planned {
+        let kept = Planned {
             rules: serde_json::to_value(&rules).unwrap(),
             plan: serde_json::to_value(&plan).unwrap(),
             fingerprint: [7; 32],
             snapshot_xmin,
         };
-        store::keep_plan(&mut connection, &acme(), self.run, &planned).await.unwrap();
+        store::keep_plan(&mut connection, &acme(), self.run, &kept).await.unwrap();
         let units: Vec<NewUnit> = (1..)
             .zip(&plan.units)
             .map(|(number, unit)| NewUnit {
@@ -315,7 +315,7 @@ impl Scene {
             ("one cleanup per unit", cleanups == i64::from(self.units)),
             ("the request is done", request.state == RunState::Done),
             ("its counters add up", request.counters.adds_up(Then::Archive)),
-            ("its events are marked, no others", marks as u64 == asked),
+            ("its events are marked, no others", marks.cast_unsigned() == asked),
             ("the queue is empty", queue.visible + queue.in_flight + queue.delayed == 0),
             ("nothing is dead", dlq.visible + dlq.in_flight == 0),
         ];
