@@ -78,7 +78,7 @@ impl Archive {
             Self::List { tenant, time } => list(&database, &tenant, &time, output).await,
             Self::Get { id, tenant } => {
                 let reader = reader(&database, settings).await?;
-                let found = reader.find(&tenant, id).await.map_err(|error| failed(&error))?;
+                let found = reader.find(&tenant, id).await.map_err(failed)?;
                 if found.is_empty() {
                     let text = format!("no object of the archive holds {id} of tenant {tenant}");
                     return Err(Failure::new(text)
@@ -105,7 +105,8 @@ async fn reader(database: &Database, settings: &Settings) -> Result<Reader, Fail
     Ok(Reader::new(database, objects))
 }
 
-fn failed(error: &audit::archive::reader::ReadError) -> Failure {
+#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
+fn failed(error: audit::archive::reader::ReadError) -> Failure {
     Failure::new(error.to_string())
 }
 
@@ -164,7 +165,7 @@ async fn search(
     let (mut at, mut left, mut blocks) = (Position::default(), limit, 0);
     while left > 0 {
         let ask = usize::try_from(left).unwrap_or(usize::MAX).min(PAGE_LINES_MAX);
-        let page = reader.search(tenant, wanted, &at, ask).await.map_err(|error| failed(&error))?;
+        let page = reader.search(tenant, wanted, &at, ask).await.map_err(failed)?;
         page.lines.iter().for_each(print);
         left -= (page.lines.len() as u64).min(left);
         blocks += page.blocks;
