@@ -75,6 +75,9 @@ impl Search for StubSearch {
     async fn count(&self, _: &Tenant, _: &Query) -> Result<u64, SinkError> {
         none()
     }
+    async fn remaining(&self, _: &Tenant, _: &[LogId]) -> Result<u64, SinkError> {
+        none()
+    }
     async fn refresh(&self) -> Result<(), SinkError> {
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use contracts::Tenant;
+use contracts::{LogId, Tenant};
 use metrics::{counter, histogram};
 use queue_core::{Probe, trace};
 use tokio::time::Instant;
@@ -174,6 +174,10 @@ impl<S: Search> Search for ToldSearch<S> {
 
     async fn count(&self, tenant: &Tenant, query: &Query) -> Result<u64, SinkError> {
         told(self.name(), "count", whole, self.0.count(tenant, query)).await
+    }
+
+    async fn remaining(&self, tenant: &Tenant, logs: &[LogId]) -> Result<u64, SinkError> {
+        told(self.name(), "remaining", whole, self.0.remaining(tenant, logs)).await
     }
 
     async fn refresh(&self) -> Result<(), SinkError> {

@@ -32,6 +32,8 @@ pub use query::{MetadataFilter, Query, QueryError, TimeRange, Word};
 
 /// Hits per page at most; the engines' own limits are far above.
 pub const PAGE_MAX: usize = 1_000;
+/// Logs that one [`Search::remaining`] looks for at most.
+pub const REMAINING_MAX: usize = 1_000;
 
 /// What became of a document that was handed over for indexing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +135,10 @@ pub trait Search: Probe {
     /// How many of the tenant's logs match, exactly.
     async fn count(&self, tenant: &Tenant, query: &Query) -> Result<u64, SinkError>;
 
+    /// How many of these logs of the tenant a search would still find, exactly, as of the last
+    /// [`Self::refresh`]; at most [`REMAINING_MAX`]. Needs the worker's role.
+    async fn remaining(&self, tenant: &Tenant, logs: &[LogId]) -> Result<u64, SinkError>;
+
     /// Makes everything written so far visible to searches now. For tests and checks; costly.
     async fn refresh(&self) -> Result<(), SinkError>;
 
@@ -155,6 +161,15 @@ pub trait Search: Probe {
 
     /// Drops the new version; nothing else happened.
     async fn abandon_rebuild(&self, rebuild: Rebuild) -> Result<(), SinkError>;
+}
+
+/// Refuses more logs than one call looks for.
+fn admit_remaining(sink: &'static str, logs: &[LogId]) -> Result<(), SinkError> {
+    if logs.len() <= REMAINING_MAX {
+        return Ok(());
+    }
+    let text = format!("{} logs in one count, {REMAINING_MAX} fit", logs.len());
+    Err(SinkError::new(sink, SinkErrorKind::Full, text))
 }
 
 /// A search engine that is shared.

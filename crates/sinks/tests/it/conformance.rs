@@ -304,3 +304,22 @@ async fn long_documents_are_taken() {
         assert!(engine.found(&actor(39_999)).await.is_empty(), "{}", engine.name);
     }
 }
+
+#[tokio::test]
+async fn what_remains_of_some_logs_is_counted_by_id() {
+    for engine in Engine::all().await {
+        engine.write(&[document(1), document(2), document(3)]).await;
+        let (ours, asked) = (document(1).tenant, [id(1), id(2), id(9)]);
+        let remaining = async |logs: &[LogId]| engine.writer.remaining(&ours, logs).await.unwrap();
+        assert_eq!(remaining(&asked).await, 2, "{}", engine.name);
+        assert_eq!(remaining(&[]).await, 0, "{}", engine.name);
+        let stranger: Tenant = "stranger".parse().unwrap();
+        let theirs = engine.writer.remaining(&stranger, &asked).await.unwrap();
+        assert_eq!(theirs, 0, "{}", engine.name);
+        engine.erase(&[document(1).reference()]).await;
+        assert_eq!(remaining(&asked).await, 1, "{}", engine.name);
+        let many: Vec<LogId> = (0..=1_000).map(|_| id(1)).collect();
+        let refused = engine.writer.remaining(&ours, &many).await.unwrap_err();
+        assert!(refused.to_string().contains("1001 logs"), "{}: {refused}", engine.name);
+    }
+}

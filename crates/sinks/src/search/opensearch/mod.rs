@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use contracts::Tenant;
+use contracts::{LogId, Tenant};
 use opensearch::http::Method;
 use queue_core::Probe;
 
@@ -25,7 +25,7 @@ use super::config::SearchConfig;
 use super::document::{Document, DocumentRef};
 use super::partition::Partition;
 use super::query::Query;
-use super::{Indexed, PAGE_MAX, Page, Rebuild, Rebuilt, Search, SortKey};
+use super::{Indexed, PAGE_MAX, Page, Rebuild, Rebuilt, Search, SortKey, admit_remaining};
 use crate::error::{ItemError, SinkError, SinkErrorKind};
 
 /// The sink's name in metrics and errors.
@@ -222,6 +222,15 @@ impl Search for OpenSearchSink {
         let path = format!("{}/_count", self.names.read());
         let parameters = [("routing", tenant.as_str()), ("ignore_unavailable", "true")];
         let request = serde_json::json!({ "query": filter });
+        let answer = self.api.json(Method::Post, &path, &parameters, Some(&request)).await?;
+        query::count(answer)
+    }
+
+    async fn remaining(&self, tenant: &Tenant, logs: &[LogId]) -> Result<u64, SinkError> {
+        admit_remaining(NAME, logs)?;
+        let path = format!("{}/_count", self.names.read());
+        let parameters = [("routing", tenant.as_str()), ("ignore_unavailable", "true")];
+        let request = query::among(tenant, logs);
         let answer = self.api.json(Method::Post, &path, &parameters, Some(&request)).await?;
         query::count(answer)
     }

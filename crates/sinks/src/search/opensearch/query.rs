@@ -2,7 +2,7 @@
 //! makes the whole page an error, never a shorter page.
 
 use chrono::DateTime;
-use contracts::Tenant;
+use contracts::{LogId, Tenant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -35,6 +35,14 @@ fn range(field: &str, range: TimeRange) -> Option<Value> {
         }
     }
     (!bounds.is_empty()).then(|| json!({ "range": { field: bounds } }))
+}
+
+/// What counts those of these logs that are there.
+pub(super) fn among(tenant: &Tenant, logs: &[LogId]) -> Value {
+    json!({ "query": { "bool": { "filter": [
+        { "term": { "tenant": tenant } },
+        { "terms": { "id": logs } },
+    ] } } })
 }
 
 /// A whole search request.

@@ -20,7 +20,7 @@ use super::document::{Document, DocumentRef};
 use super::partition::Partition;
 use super::query::{Query, TimeRange};
 use super::terms::Terms;
-use super::{Hit, Indexed, PAGE_MAX, Page, Rebuild, Rebuilt, Search, SortKey};
+use super::{Hit, Indexed, PAGE_MAX, Page, Rebuild, Rebuilt, Search, SortKey, admit_remaining};
 use crate::error::{ItemError, SinkError, SinkErrorKind};
 
 /// The sink's name in metrics and errors.
@@ -173,6 +173,11 @@ impl Search for PostgresSearch {
         });
         let count = counted.await.map_err(|error| unavailable(&error))?;
         Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    async fn remaining(&self, tenant: &Tenant, logs: &[LogId]) -> Result<u64, SinkError> {
+        admit_remaining(NAME, logs)?;
+        rows::remaining(&self.database, self.timeout, tenant, logs).await
     }
 
     async fn refresh(&self) -> Result<(), SinkError> {

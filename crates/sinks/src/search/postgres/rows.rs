@@ -193,6 +193,28 @@ async fn upsert(
     Ok(written.into_iter().collect())
 }
 
+/// How many of these logs are found: those with a row that is no mark.
+pub(super) async fn remaining(
+    database: &Database,
+    limit: Duration,
+    tenant: &Tenant,
+    logs: &[LogId],
+) -> Result<u64, SinkError> {
+    let ids: Vec<Uuid> = logs.iter().map(|log| log.0).collect();
+    let counted: Result<i64, sqlx::Error> = timed(limit, async {
+        sqlx::query_scalar(
+            "SELECT count(*) FROM search_documents
+              WHERE tenant = $1 AND id = ANY ($2) AND NOT erased",
+        )
+        .bind(tenant.as_str())
+        .bind(ids)
+        .fetch_one(database.pool())
+        .await
+    })
+    .await;
+    counted.map(i64::cast_unsigned).map_err(|error| unavailable(&error))
+}
+
 /// Marks logs as erased and forgets marks that nothing can need any more.
 pub(super) async fn erase(
     database: &Database,
