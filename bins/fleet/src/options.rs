@@ -15,13 +15,20 @@ pub(crate) enum ServiceName {
     IndexWorker,
     /// Writes logs into the archive; runs where an archive is set.
     ArchiveWorker,
+    /// Deletes what is archived, or what a policy says; runs where an archive is set.
+    CleanupWorker,
     /// What time starts: partitions, ageing.
     Scheduler,
 }
 
 impl ServiceName {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::IngestApi, Self::IndexWorker, Self::ArchiveWorker, Self::Scheduler];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::IngestApi,
+        Self::IndexWorker,
+        Self::ArchiveWorker,
+        Self::CleanupWorker,
+        Self::Scheduler,
+    ];
 
     /// The name of its binary.
     pub(crate) fn as_str(self) -> &'static str {
@@ -29,6 +36,7 @@ impl ServiceName {
             Self::IngestApi => "ingest-api",
             Self::IndexWorker => "index-worker",
             Self::ArchiveWorker => "archive-worker",
+            Self::CleanupWorker => "cleanup-worker",
             Self::Scheduler => "scheduler",
         }
     }

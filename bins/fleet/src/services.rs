@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use audit::workers::{ArchiveWorker, IndexWorker, LegacyIndexWorker};
+use audit::workers::{ArchiveWorker, CleanupWorker, IndexWorker, LegacyIndexWorker};
 use chassis::config::{ConfigError, parse};
 use chassis::{
     App, BuildError, Context, Ended, Environment, Problem, Roles, Service, WorkerArgs, WorkerRun,
@@ -27,7 +27,7 @@ type Run<W> = (AwsConfig, WorkerRun<<W as Service>::Config>);
 /// A worker that is about to run.
 type Ready<W> = (Sqs, WorkerRun<<W as Service>::Config>);
 
-/// Where the archive is; a fleet without one runs no archive worker.
+/// Where the archive is; a fleet without one runs no archive and no cleanup worker.
 const ARCHIVES: [&str; 2] = ["ARCHIVE_BUCKET", "ARCHIVE_DIR"];
 
 /// Of the drain budget, kept for requests in progress, which are answered before workers stop.
@@ -39,6 +39,7 @@ pub(crate) struct Configs {
     api: Option<<IngestApi as App>::Config>,
     index: Option<Run<IndexWorker>>,
     archive: Option<Run<ArchiveWorker>>,
+    cleanup: Option<Run<CleanupWorker>>,
     scheduler: Option<<Scheduler as App>::Config>,
 }
 
@@ -57,6 +58,9 @@ impl Configs {
                 .flatten(),
             archive: (up.runs(ServiceName::ArchiveWorker) && archives(environment))
                 .then(|| worker::<ArchiveWorker>(None, environment, &mut problems))
+                .flatten(),
+            cleanup: (up.runs(ServiceName::CleanupWorker) && archives(environment))
+                .then(|| worker::<CleanupWorker>(None, environment, &mut problems))
                 .flatten(),
             scheduler: up
                 .runs(ServiceName::Scheduler)
@@ -167,24 +171,26 @@ pub(crate) struct Services {
     api: Option<IngestApi>,
     index: Option<Ready<IndexWorker>>,
     archive: Option<Ready<ArchiveWorker>>,
+    cleanup: Option<Ready<CleanupWorker>>,
     scheduler: Option<Scheduler>,
 }
 
 impl Services {
     /// Builds every service that has options.
     pub(crate) async fn build(configs: Configs, context: &Context) -> Result<Self, BuildError> {
-        let Configs { api, index, archive, scheduler } = configs;
+        let Configs { api, index, archive, cleanup, scheduler } = configs;
         let api = match api {
             Some(config) => Some(IngestApi::build(config, context).await?),
             None => None,
         };
         let index = connected::<IndexWorker>(index).await?;
         let archive = connected::<ArchiveWorker>(archive).await?;
+        let cleanup = connected::<CleanupWorker>(cleanup).await?;
         let scheduler = match scheduler {
             Some(config) => Some(Scheduler::build(config, context).await?),
             None => None,
         };
-        Ok(Self { api, index, archive, scheduler })
+        Ok(Self { api, index, archive, cleanup, scheduler })
     }
 
     /// Where the API listens, where it runs here.
@@ -194,7 +200,7 @@ impl Services {
 
     /// Runs them until each has drained. The first fault drains the others and is returned.
     pub(crate) async fn run(self, context: &Context, drains: &Drains) -> Result<Ended, BuildError> {
-        let Self { api, index, archive, scheduler } = self;
+        let Self { api, index, archive, cleanup, scheduler } = self;
         let behind = context.within(drains.behind);
         let front = async {
             let ended = match api {
@@ -207,19 +213,21 @@ impl Services {
         };
         let index = lane::<Index>(index, &behind, &drains.workers);
         let archive = lane::<ArchiveWorker>(archive, &behind, &drains.workers);
+        let cleanup = lane::<CleanupWorker>(cleanup, &behind, &drains.workers);
         let timed = async {
             match scheduler {
                 Some(scheduler) => scheduler.run(behind.clone(), drains.workers.clone()).await,
                 None => idle(&drains.workers).await,
             }
         };
-        let (front, index, archive, timed) = tokio::join!(
+        let (front, index, archive, cleanup, timed) = tokio::join!(
             async { drains.watch(front.await) },
             async { drains.watch(index.await) },
             async { drains.watch(archive.await) },
+            async { drains.watch(cleanup.await) },
             async { drains.watch(timed.await) },
         );
-        Ok(front?.and(index?).and(archive?).and(timed?))
+        Ok(front?.and(index?).and(archive?).and(cleanup?).and(timed?))
     }
 }
 

@@ -65,7 +65,7 @@ impl App for Fleet {
             }
         };
         if !services::archives(&environment) {
-            config.except.push(ServiceName::ArchiveWorker);
+            config.except.extend([ServiceName::ArchiveWorker, ServiceName::CleanupWorker]);
         }
         let configs = Configs::read(&config, &environment).map_err(BuildError::Config)?;
         let services = Box::pin(Services::build(configs, context)).await?;

@@ -75,12 +75,34 @@ pub enum CrashPoint {
     AfterPlan,
     /// A request's units are added; it is not started.
     AfterUnits,
+    /// Cleanup: the object was read whole; nothing is deleted.
+    AfterDecoded,
+    /// A batch is deleted with its tombstones, the transaction is open.
+    BeforeDeleteCommit,
+    /// A batch is deleted; search still has it.
+    AfterDeleteCommit,
+    /// No further row goes; search still has them.
+    AfterRowsDeleted,
+    /// Search was told to forget them; nothing is counted.
+    AfterSearchForgot,
+    /// Search was counted to none of them, and that is noted.
+    AfterSearchEmpty,
+    /// The list of deleted ids is stored; there is no receipt.
+    AfterIdsPut,
+    /// Receipt, unit and run are written, the transaction is open.
+    BeforeReceiptCommit,
+    /// The receipt is in the chain; the message is not settled.
+    AfterReceiptCommit,
+    /// It is noted that an object is to be removed; it is there.
+    AfterRemovalNoted,
+    /// The object is removed; nobody knows.
+    AfterObjectRemoved,
 }
 
 impl CrashPoint {
     /// Every point, in the order of the path: [`Self::API`], [`Self::WORKER`],
-    /// [`Self::SEALER`], then [`Self::ARCHIVE`].
-    pub const ALL: [Self; 35] = [
+    /// [`Self::SEALER`], [`Self::ARCHIVE`], then [`Self::CLEANUP`].
+    pub const ALL: [Self; 46] = [
         Self::AfterReserve,
         Self::AfterPublish,
         Self::AfterMark,
@@ -116,6 +138,17 @@ impl CrashPoint {
         Self::AfterSealCommit,
         Self::AfterPlan,
         Self::AfterUnits,
+        Self::AfterDecoded,
+        Self::BeforeDeleteCommit,
+        Self::AfterDeleteCommit,
+        Self::AfterRowsDeleted,
+        Self::AfterSearchForgot,
+        Self::AfterSearchEmpty,
+        Self::AfterIdsPut,
+        Self::BeforeReceiptCommit,
+        Self::AfterReceiptCommit,
+        Self::AfterRemovalNoted,
+        Self::AfterObjectRemoved,
     ];
 
     /// The points of the API.
@@ -165,6 +198,21 @@ impl CrashPoint {
         Self::AfterUnits,
     ];
 
+    /// The points of the cleanup worker: of rows, then of an object.
+    pub const CLEANUP: [Self; 11] = [
+        Self::AfterDecoded,
+        Self::BeforeDeleteCommit,
+        Self::AfterDeleteCommit,
+        Self::AfterRowsDeleted,
+        Self::AfterSearchForgot,
+        Self::AfterSearchEmpty,
+        Self::AfterIdsPut,
+        Self::BeforeReceiptCommit,
+        Self::AfterReceiptCommit,
+        Self::AfterRemovalNoted,
+        Self::AfterObjectRemoved,
+    ];
+
     /// The name in `CRASH_POINT`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -203,6 +251,17 @@ impl CrashPoint {
             Self::AfterSealCommit => "after-seal-commit",
             Self::AfterPlan => "after-plan",
             Self::AfterUnits => "after-units",
+            Self::AfterDecoded => "after-decoded",
+            Self::BeforeDeleteCommit => "before-delete-commit",
+            Self::AfterDeleteCommit => "after-delete-commit",
+            Self::AfterRowsDeleted => "after-rows-deleted",
+            Self::AfterSearchForgot => "after-search-forgot",
+            Self::AfterSearchEmpty => "after-search-empty",
+            Self::AfterIdsPut => "after-ids-put",
+            Self::BeforeReceiptCommit => "before-receipt-commit",
+            Self::AfterReceiptCommit => "after-receipt-commit",
+            Self::AfterRemovalNoted => "after-removal-noted",
+            Self::AfterObjectRemoved => "after-object-removed",
         }
     }
 }
@@ -269,6 +328,7 @@ mod tests {
             &CrashPoint::WORKER[..],
             &CrashPoint::SEALER[..],
             &CrashPoint::ARCHIVE[..],
+            &CrashPoint::CLEANUP[..],
         ]
         .concat();
         assert_eq!(parts, CrashPoint::ALL);

@@ -3,6 +3,7 @@
 //! It never edits a stored record, never talks to another subsystem and names no broker.
 
 pub mod archive;
+pub mod cleanup;
 pub mod crash;
 pub mod event;
 pub mod http;

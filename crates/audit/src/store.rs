@@ -6,6 +6,7 @@
 mod archived;
 mod candidates;
 pub(crate) mod chain;
+pub(crate) mod cleanup;
 mod erase;
 mod export;
 pub mod holds;
@@ -28,6 +29,7 @@ pub use archived::{
     objects_between, objects_holding, unmark_archived,
 };
 pub use candidates::{CHUNK_ROWS, Fed, feed};
+pub use cleanup::{BATCH_ROWS_MAX, Cleanup, cleanup};
 /// The keys that sign the archive, as an operator sets them up.
 pub mod signing_keys {
     pub use super::chain::{KeyOverview, SigningKey, newest_key, overview, put_key};
@@ -53,7 +55,7 @@ pub use self_audit::record_self_audit;
 pub use tickets::{TICKETS_MAX, put_ticket, take_ticket};
 pub use units::{
     Claim, Claimed, Deletion, Moved, OPEN_RANGES_MAX, Sealing, UNITS_ADDED_MAX, UnitError,
-    add_units, allot_part, claim_unit, delete_unit, empty_unit, fail_unit, finish_unit, keep_unit,
-    note_upload, open_ranges, release_claim, renew_claim, seal_unit, unattended_units, unit,
-    units_of, unwrite_unit, write_unit,
+    add_units, allot_part, claim_unit, delete_some, delete_unit, empty_unit, fail_unit,
+    finish_unit, keep_unit, note_receipt, note_upload, open_ranges, release_claim, renew_claim,
+    seal_unit, spare_unit, unattended_units, unit, units_of, unwrite_unit, write_unit,
 };

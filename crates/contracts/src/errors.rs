@@ -129,6 +129,10 @@ codes! {
         "Check CLAIM_BUCKET or CLAIM_DIR and the rights on it; the worker's log names what is wrong.";
     ARCHIVE_UNIT_FAILED = "archive-unit-failed", 500, false, "A unit of work cannot be archived.",
         "Read the reason; its logs stay, and the next run takes them again once it is mended.";
+    CLEANUP_UNIT_FAILED = "cleanup-unit-failed", 500, false, "A unit of work cannot be deleted.",
+        "Read the reason; what is left of its logs stays, and what was deleted has its receipt.";
+    CLEANUP_REFUSED = "cleanup-refused", 422, false, "The message asks for a deletion that nothing allows.",
+        "Read the reason; find the message's producer, or purge it.";
     RUN_UNKNOWN = "run-unknown", 422, false, "The run or unit that the message names is not there.",
         "After a restore of the database, purge it: runs start anew. Else find its producer.";
     ARCHIVE_UNAVAILABLE = "archive-unavailable", 503, false, "This service was started without an archive.",

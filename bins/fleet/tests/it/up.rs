@@ -54,11 +54,11 @@ async fn one_admin_port_shows_every_service() {
     });
     let ready = ready.await;
     let checks = ready["checks"].as_array().unwrap();
-    for name in ["postgres", "redis", "audit-index", "audit-archive", "objects"] {
+    for name in ["postgres", "redis", "audit-index", "audit-archive", "audit-cleanup", "objects"] {
         assert!(checks.iter().any(|check| check["name"] == name), "{name}: {ready}");
     }
     let status = fleet.admin("/status").await;
-    for section in ["api", "audit-index", "audit-archive", "scheduler"] {
+    for section in ["api", "audit-index", "audit-archive", "audit-cleanup", "scheduler"] {
         assert!(status["sections"][section].is_object(), "{section}: {status}");
     }
     let mode = std::fs::metadata(place.state_dir().join("fleet.env")).unwrap().permissions().mode();
@@ -72,7 +72,7 @@ async fn a_service_left_out_can_run_beside() {
     let fleet = place.start_with(&["--except", "index-worker"]).await;
     assert_eq!(
         fleet.ready["services"],
-        serde_json::json!(["ingest-api", "archive-worker", "scheduler"])
+        serde_json::json!(["ingest-api", "archive-worker", "cleanup-worker", "scheduler"])
     );
     let key = fleet.key();
     let sent = fleet.post(&key, "beside").await;

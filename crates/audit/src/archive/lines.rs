@@ -12,11 +12,11 @@ use crate::store::{ExportRevision, ExportRow};
 
 /// A line on its way into an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Line {
-    pub(super) salt: Salt,
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Line {
+    pub(crate) salt: Salt,
+    pub(crate) bytes: Vec<u8>,
     /// Whether it is an event and no revision.
-    pub(super) event: bool,
+    pub(crate) event: bool,
 }
 
 /// The order of the members is that of the format.
@@ -37,13 +37,13 @@ struct Revision<'a> {
 }
 
 /// A row's line.
-pub(super) fn event(row: &mut ExportRow) -> Result<Line, String> {
+pub(crate) fn event(row: &mut ExportRow) -> Result<Line, String> {
     let salt = salt(row)?;
     Ok(Line { salt, bytes: std::mem::take(&mut row.record), event: true })
 }
 
 /// A revision's line.
-pub(super) fn revision(
+pub(crate) fn revision(
     tenant: &Tenant,
     row: &ExportRow,
     revision: &ExportRevision,

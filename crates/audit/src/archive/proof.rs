@@ -6,9 +6,11 @@ use std::io::{self, Read};
 use bytes::{Buf as _, Bytes};
 use chrono::{DateTime, Utc};
 use evidence::Codec;
-use evidence::object::{Contents, Observed, survey};
-use sinks::objects::ObjectKey;
+use evidence::object::{Contents, Entry, Observed, survey};
+use sinks::SinkError;
+use sinks::objects::{ObjectBody, ObjectKey, SharedObjects};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::unit::{Hand, Obstacle};
@@ -33,33 +35,69 @@ pub(super) async fn read_back(
     key: &ObjectKey,
     codec: Codec,
 ) -> Result<Option<Seen>, Obstacle> {
-    let Some(mut body) = hand.objects.read(key, 0).await? else { return Ok(None) };
-    let (chunks, waiting) = mpsc::channel(WAITING);
-    let tenant = hand.claim.tenant.as_str().to_owned();
-    let decoder = tokio::task::spawn_blocking(move || {
-        let mut events = Vec::new();
-        let from = Chunks { waiting, chunk: Bytes::new() };
-        let observed = survey(from, codec, |entry| {
-            if entry.line.key.revision == 0 {
-                events.push((entry.line.recorded_at, entry.line.key.id));
-            }
-        })?;
-        Ok::<_, io::Error>(seen(observed, events, &tenant))
-    });
-    let mut since_beat = 0;
-    while let Some(chunk) = body.chunk().await? {
-        since_beat += chunk.len();
-        if chunks.send(chunk).await.is_err() {
-            break;
+    let each = |events: &mut Vec<(DateTime<Utc>, Uuid)>, entry: &Entry<'_>| {
+        if entry.line.key.revision == 0 {
+            events.push((entry.line.recorded_at, entry.line.key.id));
         }
-        if since_beat >= BEAT_BYTES {
-            since_beat = 0;
-            hand.beat().await?;
-        }
+    };
+    let Some(mut reading) = Reading::begin(hand.objects, key, codec, Vec::new(), each).await?
+    else {
+        return Ok(None);
+    };
+    while reading.step().await? {
+        hand.beat().await?;
     }
-    drop(chunks);
-    let seen = decoder.await.map_err(io::Error::other).and_then(|seen| seen);
-    seen.map(Some).map_err(|error| Obstacle::Poison(format!("reading {key} broke off: {error}")))
+    let ended = reading.end().await;
+    let (observed, events) =
+        ended.map_err(|error| Obstacle::Poison(format!("reading {key} broke off: {error}")))?;
+    Ok(Some(seen(observed, events, hand.claim.tenant.as_str())))
+}
+
+/// An object that is being read from its first byte to its last, whatever it turns out to hold.
+pub(crate) struct Reading<T> {
+    body: ObjectBody,
+    chunks: Option<mpsc::Sender<Bytes>>,
+    decoder: JoinHandle<io::Result<(Observed, T)>>,
+}
+
+impl<T: Send + 'static> Reading<T> {
+    /// Begins; `None` where there is no such object. Each line is given to `each` with `found`.
+    pub(crate) async fn begin(
+        objects: &SharedObjects,
+        key: &ObjectKey,
+        codec: Codec,
+        mut found: T,
+        each: fn(&mut T, &Entry<'_>),
+    ) -> Result<Option<Self>, SinkError> {
+        let Some(body) = objects.read(key, 0).await? else { return Ok(None) };
+        let (chunks, waiting) = mpsc::channel(WAITING);
+        let decoder = tokio::task::spawn_blocking(move || {
+            let from = Chunks { waiting, chunk: Bytes::new() };
+            let observed = survey(from, codec, |entry| each(&mut found, entry))?;
+            Ok((observed, found))
+        });
+        Ok(Some(Self { body, chunks: Some(chunks), decoder }))
+    }
+
+    /// Reads a stretch of some [`BEAT_BYTES`]; whether there may be more.
+    pub(crate) async fn step(&mut self) -> Result<bool, SinkError> {
+        let Some(chunks) = &self.chunks else { return Ok(false) };
+        let mut read = 0;
+        while read < BEAT_BYTES {
+            let Some(chunk) = self.body.chunk().await? else { return Ok(false) };
+            read += chunk.len();
+            if chunks.send(chunk).await.is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What the bytes are.
+    pub(crate) async fn end(mut self) -> io::Result<(Observed, T)> {
+        self.chunks = None;
+        self.decoder.await.map_err(io::Error::other).and_then(|ended| ended)
+    }
 }
 
 fn seen(observed: Observed, events: Vec<(DateTime<Utc>, Uuid)>, tenant: &str) -> Seen {

@@ -22,7 +22,7 @@ const OTHER_ROWS: usize = 500;
 
 /// A unit's rows.
 #[derive(Debug)]
-pub(super) struct UnitRows<'a> {
+pub(crate) struct UnitRows<'a> {
     database: &'a Database,
     wanted: Wanted,
     others: Others,
@@ -41,7 +41,7 @@ struct Others {
 }
 
 impl<'a> UnitRows<'a> {
-    pub(super) async fn open(database: &'a Database, wanted: Wanted) -> Result<Self, sqlx::Error> {
+    pub(crate) async fn open(database: &'a Database, wanted: Wanted) -> Result<Self, sqlx::Error> {
         let limit = i64::try_from(UNIT_EVENTS_MAX).unwrap_or(i64::MAX);
         let mut connection = database.pool().acquire().await?;
         let keys = store::other_keys(&mut connection, &wanted, limit).await?.into();
@@ -51,7 +51,7 @@ impl<'a> UnitRows<'a> {
     }
 
     /// The next rows in the order of their ids; `None` when there are no more.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<ExportRow>>, sqlx::Error> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<ExportRow>>, sqlx::Error> {
         while !self.over {
             let rows = self.read().await?;
             if !rows.is_empty() {

@@ -13,21 +13,21 @@ use crate::lifecycle::request::Request;
 use crate::lifecycle::{Basis, Run};
 use crate::record::{Outcome, Record};
 use crate::retention::filter::Facts;
-use crate::retention::rules::{Fate, RulePolicy, RuleSet};
-use crate::retention::{Matcher, Term};
+use crate::retention::rules::{Fate, RuleHold, RulePolicy, RuleSet};
+use crate::retention::{Hold, Matcher, Term};
 use crate::store::ExportRow;
 
 /// Why a run's rows cannot be told from others.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("run {run}: {why}")]
-pub(super) struct NoSelection {
+pub(crate) struct NoSelection {
     run: Uuid,
     why: String,
 }
 
 /// Tells a run's rows.
 #[derive(Debug)]
-pub(super) enum Selection {
+pub(crate) enum Selection {
     /// Rows that are this policy's by the rules, and due at that time.
     Rules {
         /// The rules, compiled.
@@ -43,7 +43,7 @@ pub(super) enum Selection {
 
 impl Selection {
     /// A run's.
-    pub(super) fn of(run: &Run) -> Result<Self, NoSelection> {
+    pub(crate) fn of(run: &Run) -> Result<Self, NoSelection> {
         let no = |why: String| NoSelection { run: run.new.id, why };
         let rules = || match &run.new.rules {
             Some(rules) => serde_json::from_value::<RuleSet>(rules.clone())
@@ -70,7 +70,7 @@ impl Selection {
     }
 
     /// Whether the row is the run's. An error: its record cannot be read.
-    pub(super) fn takes(&mut self, row: &ExportRow) -> Result<bool, String> {
+    pub(crate) fn takes(&mut self, row: &ExportRow) -> Result<bool, String> {
         match self {
             Self::Logs(ids) => Ok(ids.contains(&row.id)),
             Self::Rules { matcher, policy, as_of } => {
@@ -81,6 +81,24 @@ impl Selection {
                     && verdict.goes_at.is_some_and(|at| at <= *as_of))
             }
         }
+    }
+}
+
+/// Tells which logs holds keep, whatever rules say.
+#[derive(Debug)]
+pub(crate) struct Keeper(Matcher);
+
+impl Keeper {
+    /// By these holds.
+    pub(crate) fn by(holds: &[Hold]) -> Self {
+        let holds = holds.iter().map(RuleHold::from).collect();
+        Self(Matcher::new(Arc::new(RuleSet::new(Vec::new(), holds))))
+    }
+
+    /// Whether one of them keeps the row. An error: its record cannot be read.
+    pub(crate) fn keeps(&mut self, row: &ExportRow) -> Result<bool, String> {
+        let metadata = if self.0.needs_metadata() { metadata(row)? } else { None };
+        Ok(self.0.is_held(&facts(row, metadata.as_ref())))
     }
 }
 

@@ -187,6 +187,18 @@ pub struct Run {
     pub ended_at: Option<DateTime<Utc>>,
 }
 
+impl Run {
+    /// By whose rule it archives and deletes, as documents of the chain name it.
+    pub fn grounds(&self) -> evidence::document::Basis {
+        match &self.new.basis {
+            Basis::Policy { id, version, .. } => {
+                evidence::document::Basis::Policy { id: id.to_string(), version: *version }
+            }
+            Basis::Request(_) => evidence::document::Basis::Request { id: self.new.id.to_string() },
+        }
+    }
+}
+
 /// How many units a run has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitCounts {

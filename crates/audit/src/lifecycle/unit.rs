@@ -49,7 +49,8 @@ impl UnitState {
             Self::Written => &[Self::Planned],
             // Planned again: an object that turned out wrong.
             Self::Sealed | Self::Planned => &[Self::Written],
-            Self::Deleting | Self::Empty => &[Self::Planned, Self::Sealed],
+            // Deleting again: more of its rows; empty then: none of them was there.
+            Self::Deleting | Self::Empty => &[Self::Planned, Self::Sealed, Self::Deleting],
             Self::Deleted => &[Self::Deleting],
             Self::Kept | Self::Failed => {
                 &[Self::Planned, Self::Written, Self::Sealed, Self::Deleting]

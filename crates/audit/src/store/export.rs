@@ -170,7 +170,7 @@ pub async fn export_by_key(
     .collect()
 }
 
-fn row(row: &PgRow) -> Result<ExportRow, sqlx::Error> {
+pub(super) fn row(row: &PgRow) -> Result<ExportRow, sqlx::Error> {
     Ok(ExportRow {
         recorded_at: row.try_get("recorded_at")?,
         id: row.try_get("id")?,

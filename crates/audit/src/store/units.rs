@@ -25,7 +25,9 @@ pub use archiving::{
     Sealing, allot_part, empty_unit, note_upload, seal_unit, unwrite_unit, write_unit,
 };
 pub use claims::{Claim, Claimed, claim_unit, release_claim, renew_claim};
-pub use deleting::{Deletion, delete_unit, finish_unit, keep_unit};
+pub use deleting::{
+    Deletion, delete_some, delete_unit, finish_unit, keep_unit, note_receipt, spare_unit,
+};
 pub(super) use rows::{codec_word, decoded, json, manifest, tally};
 
 /// Units that one [`add_units`] takes at most.

@@ -4,7 +4,7 @@
 //! A unit that can never be archived has failed and says why; an object store, a database or a signing
 //! key that is away is waited out, at no cost to the message. It deletes no log.
 
-mod config;
+pub(super) mod config;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl ArchiveWorker {
     pub fn new(parts: Parts) -> Self {
         let Parts { database, objects, clock, stored_as, spool } = parts;
         let probes: Vec<Arc<dyn Probe>> =
-            vec![Arc::new(database.clone()), Arc::new(StoreProbe(SharedObjects::clone(&objects)))];
+            vec![Arc::new(database.clone()), Arc::new(StoreProbe::of(&objects))];
         Self {
             attempts: Arc::new(PostgresAttempts::new(&database)),
             archivist: Archivist::new(&database, objects, Arc::clone(&clock), stored_as, spool),
@@ -222,7 +222,13 @@ impl std::fmt::Debug for ArchiveWorker {
 
 /// The store as a probe of its own: a shared store is none by itself.
 #[derive(Debug)]
-struct StoreProbe(SharedObjects);
+pub(super) struct StoreProbe(SharedObjects);
+
+impl StoreProbe {
+    pub(super) fn of(objects: &SharedObjects) -> Self {
+        Self(SharedObjects::clone(objects))
+    }
+}
 
 #[async_trait::async_trait]
 impl Probe for StoreProbe {

@@ -5,5 +5,5 @@ mod double;
 mod faults;
 mod reading;
 mod requests;
-mod scene;
+pub(crate) mod scene;
 mod units;

@@ -3,6 +3,7 @@
 
 mod archive;
 mod chain;
+mod cleanup;
 mod index;
 mod lifecycle;
 mod retention;

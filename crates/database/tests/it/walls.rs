@@ -79,6 +79,8 @@ fn made_up(table: &str, name: &str, kind: &str) -> &'static str {
         ("decision", _) => "'done'",
         ("then_do" | "work", _) => "'archive'",
         ("kind", _) => "'key'",
+        ("scope", _) => "'rows'",
+        ("entries", _) => "''",
         ("severity", _) => "'critical'",
         ("notice", _) => "'opened'",
         ("message_id", _) => "md5(random()::text)",

@@ -32,7 +32,8 @@ pub struct Receipt {
     pub deleted: u64,
     /// Events that were gone before, e.g. erased.
     pub already_gone: u64,
-    /// Events that a hold kept.
+    /// Events that stay: a hold keeps them, they are not due any more, they were changed since, or the
+    /// deletion had to stop before them.
     pub held: u64,
     /// Which events; none when `scope` is `object`, where the manifest says it.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use contracts::audit::lifecycle::Then;
-use evidence::document::{Basis as Grounds, Body, Manifest, ManifestRef};
+use evidence::document::{Body, Manifest, ManifestRef};
 use evidence::object::Contents;
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use super::{Archivist, Hand, Obstacle};
 use crate::archive::proof::read_back;
 use crate::archive::{chain, outgoing, place};
 use crate::crash::{CrashPoint, reach};
-use crate::lifecycle::{Basis, Run, Unit};
+use crate::lifecycle::{Run, Unit};
 use crate::store::{self, Sealing};
 
 /// An object that is what was written.
@@ -114,16 +114,10 @@ impl Archivist {
 
 fn manifest(run: &Run, proved: &Proved<'_>) -> Result<Manifest, Obstacle> {
     let unit = proved.unit.id.to_string();
-    let basis = match &run.new.basis {
-        Basis::Policy { id, version, .. } => {
-            Grounds::Policy { id: id.to_string(), version: *version }
-        }
-        Basis::Request(_) => Grounds::Request { id: run.new.id.to_string() },
-    };
     Ok(Manifest {
         object: proved.object.to_owned(),
         unit: unit.try_into().map_err(|error| Obstacle::Poison(format!("{error}")))?,
-        basis,
+        basis: run.grounds(),
         contents: proved.contents.clone(),
         locked_until: proved.locked_until,
         supersedes: None,

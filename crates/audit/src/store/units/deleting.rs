@@ -38,7 +38,41 @@ pub async fn delete_unit(
     advance(connection, &unit, "a deletion", UnitState::Deleting, counters).await
 }
 
+/// Some of the unit's rows are deleted by this transaction, and others stay; any number of times, each
+/// with what it adds. What was not there is known at the end.
+pub async fn delete_some(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    id: UnitId,
+    deleted: Tally,
+    held: Tally,
+) -> Result<Moved, UnitError> {
+    let unit = locked(connection, tenant, id).await?;
+    let mut counters = unit.counters;
+    counters.deleted = counters.deleted.and(deleted);
+    counters.held = counters.held.and(held);
+    advance(connection, &unit, "a deletion", UnitState::Deleting, counters).await
+}
+
+/// The unit's end where nothing of it was deleted: held ones stay, or none was there any more.
+pub async fn spare_unit(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    id: UnitId,
+) -> Result<Moved, UnitError> {
+    let unit = locked(connection, tenant, id).await?;
+    if unit.state.ended() {
+        return Ok(Moved { now: false, run: None });
+    }
+    let mut counters = unit.counters;
+    counters.gone = counters.gone.and(counters.open());
+    let none = counters.held == Tally::default();
+    let to = if none { UnitState::Empty } else { UnitState::Kept };
+    advance(connection, &unit, "sparing", to, counters).await
+}
+
 /// The unit's end: search has none of what was deleted, and the receipt of that number is in the chain.
+/// What is accounted for nowhere was not there any more.
 pub async fn finish_unit(
     connection: &mut PgConnection,
     tenant: &Tenant,
@@ -49,13 +83,10 @@ pub async fn finish_unit(
     if unit.state == UnitState::Deleted && unit.receipt == Some(receipt) {
         return Ok(Moved { now: false, run: None });
     }
-    sqlx::query("UPDATE archive_units SET receipt_sequence = $3 WHERE tenant = $1 AND id = $2")
-        .bind(tenant.as_str())
-        .bind(id)
-        .bind(receipt.cast_signed())
-        .execute(&mut *connection)
-        .await?;
-    advance(connection, &unit, "a receipt", UnitState::Deleted, unit.counters).await
+    note_receipt(connection, tenant, id, receipt).await?;
+    let mut counters = unit.counters;
+    counters.gone = counters.gone.and(counters.open());
+    advance(connection, &unit, "a receipt", UnitState::Deleted, counters).await
 }
 
 /// The unit's end without a deletion: all of its rows that are left stay.
@@ -73,4 +104,20 @@ pub async fn keep_unit(
         counters.held = counters.open();
     }
     advance(connection, &unit, "keeping", UnitState::Kept, counters).await
+}
+
+/// The receipt of that number says what of the unit was deleted; also of a unit that then fails.
+pub async fn note_receipt(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    id: UnitId,
+    receipt: u64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE archive_units SET receipt_sequence = $3 WHERE tenant = $1 AND id = $2")
+        .bind(tenant.as_str())
+        .bind(id)
+        .bind(receipt.cast_signed())
+        .execute(connection)
+        .await
+        .map(|_| ())
 }

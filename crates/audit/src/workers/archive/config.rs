@@ -49,16 +49,7 @@ impl Service for ArchiveWorker {
     type Config = ArchiveWorkerConfig;
 
     fn check(config: &ArchiveWorkerConfig) -> Vec<Problem> {
-        let archive = &config.archive;
-        let mut problems: Vec<Problem> = Vec::new();
-        if let Err((option, reason)) = archive.check() {
-            problems.push(problem(option, reason));
-        }
-        if archive.archive_bucket.is_none() && archive.archive_dir.is_none() {
-            problems
-                .push(problem("ARCHIVE_BUCKET", "an archive is needed; set it, or ARCHIVE_DIR"));
-        }
-        problems
+        check(&config.archive)
     }
 
     async fn build(config: ArchiveWorkerConfig, context: &Context) -> Result<Self, BuildError> {
@@ -68,13 +59,8 @@ impl Service for ArchiveWorker {
         }
         let database =
             Database::connect(&config.database, Role::Worker).map_err(BuildError::failed)?;
-        let objects = config.archive.objects().await.ok_or_else(|| {
-            BuildError::from(problem(
-                "ARCHIVE_BUCKET",
-                "an archive is needed; set it, or ARCHIVE_DIR",
-            ))
-        })?;
-        seal_beside(&config, &database, &objects, context);
+        let objects = open(&config.archive).await?;
+        seal_beside((&config.signing, &config.heads), &database, &objects, context);
         Ok(Self::new(Parts {
             database,
             objects,
@@ -89,18 +75,38 @@ impl Service for ArchiveWorker {
     }
 }
 
+const NO_ARCHIVE: &str = "an archive is needed; set it, or ARCHIVE_DIR";
+
+/// What is wrong with the archive's options, also that there are none.
+pub(in crate::workers) fn check(archive: &ArchiveConfig) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = Vec::new();
+    if let Err((option, reason)) = archive.check() {
+        problems.push(problem(option, reason));
+    }
+    if archive.archive_bucket.is_none() && archive.archive_dir.is_none() {
+        problems.push(problem("ARCHIVE_BUCKET", NO_ARCHIVE));
+    }
+    problems
+}
+
+/// The archive's store.
+pub(in crate::workers) async fn open(archive: &ArchiveConfig) -> Result<SharedObjects, BuildError> {
+    let objects = archive.objects().await;
+    objects.ok_or_else(|| BuildError::from(problem("ARCHIVE_BUCKET", NO_ARCHIVE)))
+}
+
 fn problem(option: &str, reason: &str) -> Problem {
     Problem { option: option.to_owned(), value: None, reason: reason.to_owned(), example: None }
 }
 
 /// Seals what the chains hold, beside the work, for as long as the process lives. Any number may.
-fn seal_beside(
-    config: &ArchiveWorkerConfig,
+pub(in crate::workers) fn seal_beside(
+    (signing, heads): (&SigningConfig, &HeadsConfig),
     database: &Database,
     objects: &SharedObjects,
     context: &Context,
 ) {
-    let (signing, heads) = (config.signing.clone(), config.heads.clone());
+    let (signing, heads) = (signing.clone(), heads.clone());
     let (database, objects) = (database.clone(), SharedObjects::clone(objects));
     let (clock, ended) = (context.clock(), context.ended());
     context.spawn(async move {

@@ -85,6 +85,11 @@ impl Scene {
         Self { cluster, database, dir, store, worker, policy: Uuid::new_v4(), hour }
     }
 
+    /// Where the database is, for another process.
+    pub(crate) fn url(&self) -> &str {
+        self.cluster.url()
+    }
+
     /// The owner's pool: what no worker may do.
     pub(crate) fn owner(&self) -> Database {
         self.cluster.connect(Role::Owner)
@@ -188,7 +193,10 @@ impl Scene {
             .map(|(number, unit)| NewUnit {
                 id: unit_id(new.id, number),
                 number,
-                work: NewWork::Archive(codec),
+                work: match then {
+                    Then::Delete => NewWork::Delete,
+                    _ => NewWork::Archive(codec),
+                },
                 range: KeyRange {
                     class: unit.class,
                     first: (unit.first.recorded_at, unit.first.id.0),

@@ -1,0 +1,278 @@
+//! Objects of the archive that are past their own term, or whose place another has taken. Before the
+//! first version goes it is noted that this was wanted, while the object was there; so an object that is
+//! gone afterwards is gone by us, and one that somebody else removed gets no receipt.
+//!
+//! | Step | A death after it |
+//! |---|---|
+//! | the intent is noted, with the object in the store | it is found and gone on with |
+//! | with holds locked out: no hold keeps an event of it; all versions removed; noted | versions that are left go at the next attempt |
+//! | one transaction: receipt into the chain, the object off the index | all of it or none |
+
+use chrono::{DateTime, Utc};
+use contracts::audit::lifecycle::CleanupExpired;
+use evidence::document::{Body, HoldsChecked, Receipt, Scope};
+use evidence::moment;
+use evidence::object::Entry;
+use sinks::objects::{Deletion, ObjectKey};
+use uuid::Uuid;
+
+use super::end::{requester, unit_name};
+use super::events::ObjectExpired;
+use super::{Cleaner, Done, Obstacle, UNSEALED, refused, wrong};
+use crate::archive::chain;
+use crate::archive::proof::Reading;
+use crate::archive::selection::Keeper;
+use crate::crash::{CrashPoint, reach};
+use crate::lifecycle::{Basis, Run};
+use crate::record::Record;
+use crate::retention::Hold;
+use crate::store::cleanup::{self as table, Kept, kept_document};
+use crate::store::{self, ArchivedObject, ExportRow};
+
+/// What reading an object for holds finds.
+struct Asked {
+    keeper: Keeper,
+    held: u64,
+    /// A line that cannot be asked about.
+    unreadable: Option<String>,
+}
+
+impl Asked {
+    fn ask(&mut self, entry: &Entry<'_>) {
+        if entry.line.key.revision > 0 {
+            return;
+        }
+        match row(entry).and_then(|row| self.keeper.keeps(&row)) {
+            Ok(keeps) => self.held += u64::from(keeps),
+            Err(why) => self.unreadable = Some(why),
+        }
+    }
+}
+
+/// A line as the rules ask about it.
+fn row(entry: &Entry<'_>) -> Result<ExportRow, String> {
+    let record = Record::parse(entry.line.bytes).map_err(|error| error.to_string())?;
+    let event = &record.event;
+    Ok(ExportRow {
+        recorded_at: entry.line.recorded_at,
+        id: entry.line.key.id,
+        record: entry.line.bytes.to_vec(),
+        salt: entry.salt.to_vec(),
+        revision: 0,
+        actor_type: event.actor.kind.as_str().to_owned(),
+        actor_id: event.actor.id.as_str().to_owned(),
+        action: event.action.as_str().to_owned(),
+        outcome: event.outcome.as_str().to_owned(),
+        target_types: event.targets.iter().map(|target| target.kind.as_str().to_owned()).collect(),
+    })
+}
+
+/// Why an object may go; an error says why not, and until when.
+fn due(object: &ArchivedObject, now: DateTime<Utc>) -> Result<&'static str, String> {
+    match (object.superseded_by, object.expires_at) {
+        (Some(_), _) => Ok("superseded"),
+        (None, Some(at)) if at <= now => Ok("expired"),
+        (None, Some(at)) => Err(format!("its term is over at {}", moment::text(at))),
+        (None, None) => Err("its policy keeps it for ever".to_owned()),
+    }
+}
+
+impl Cleaner {
+    /// Removes an object whose term is over, with every version, unless a lock or a hold keeps it.
+    pub(crate) async fn expired(
+        &self,
+        run: &Run,
+        message: &CleanupExpired,
+        progress: &(dyn Fn() + Sync),
+    ) -> Result<Done, Obstacle> {
+        let (tenant, name) = (&run.new.tenant, &message.object);
+        let object = {
+            let mut connection = self.database.pool().acquire().await?;
+            store::archived_object(&mut connection, tenant, name).await?
+        };
+        let object = object.ok_or_else(|| refused(format!("the archive has no object {name}")))?;
+        if object.removed_at.is_some() {
+            return Ok(Done::Over);
+        }
+        named(run, message, &object)?;
+        let why = due(&object, self.now()).map_err(|why| refused(format!("{name}: {why}")))?;
+        let key: ObjectKey = name.parse().map_err(|error| wrong(format!("{name}: {error}")))?;
+        self.intend(run, &object, &key).await?;
+        reach(CrashPoint::AfterRemovalNoted);
+        if !self.remove(run, &object, &key, progress).await? {
+            return Ok(Done::Spared);
+        }
+        ObjectExpired { object: name, outcome: "removed", why }.emit();
+        self.append_removal(run, &object).await
+    }
+
+    /// Notes that the object is to be removed, while it is there.
+    async fn intend(
+        &self,
+        run: &Run,
+        object: &ArchivedObject,
+        key: &ObjectKey,
+    ) -> Result<(), Obstacle> {
+        let (tenant, unit) = (&object.tenant, object.unit_id);
+        let known = {
+            let mut connection = self.database.pool().acquire().await?;
+            match kept_document(&mut connection, tenant, object.manifest).await? {
+                Kept::Stored(_) => {}
+                Kept::Waiting => return Err(Obstacle::NotYet(UNSEALED)),
+                Kept::Missing => {
+                    return Err(wrong(format!("{key}: its manifest is not in the chain")));
+                }
+            }
+            store::cleanup(&mut connection, tenant, unit, Scope::Object).await?
+        };
+        if known.is_some() {
+            return Ok(());
+        }
+        if self.objects.head(key).await?.is_none() {
+            return Err(wrong(format!("{key} is not in the store, and was not removed by us")));
+        }
+        let mut transaction = self.database.pool().begin().await?;
+        let (of, name) = ((unit, Scope::Object), Some(object.object.as_str()));
+        table::begin_cleanup(&mut transaction, tenant, of, run.new.id, name).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Whether it is gone; else it stays, and the intent is taken back.
+    async fn remove(
+        &self,
+        run: &Run,
+        object: &ArchivedObject,
+        key: &ObjectKey,
+        progress: &(dyn Fn() + Sync),
+    ) -> Result<bool, Obstacle> {
+        let tenant = &object.tenant;
+        let before = {
+            let mut connection = self.database.pool().acquire().await?;
+            store::holds::in_force(&mut connection, tenant).await?
+        };
+        let held = self.held(object, key, &before, progress).await?;
+        let mut transaction = self.database.pool().begin().await?;
+        let c = &mut *transaction;
+        store::holds::lock_shared(c, tenant).await?;
+        let holds = store::holds::in_force(c, tenant).await?;
+        if ids(&holds) != ids(&before) {
+            // Read anew by the holds that there are now.
+            return Err(Obstacle::NotYet(std::time::Duration::from_secs(1)));
+        }
+        let of = (object.unit_id, Scope::Object);
+        let known = table::begin_cleanup(c, tenant, of, run.new.id, Some(&object.object)).await?;
+        if known.deleted_at.is_some() {
+            return Ok(true);
+        }
+        if held > 0 {
+            let why = format!("holds keep {held} of its events");
+            ObjectExpired { object: key.as_str(), outcome: "held", why: &why }.emit();
+            table::take_back(c, tenant, object.unit_id).await?;
+            transaction.commit().await?;
+            return Ok(false);
+        }
+        if let Deletion::Locked(lock) = self.objects.delete_all_versions(key).await? {
+            let why = lock.to_string();
+            ObjectExpired { object: key.as_str(), outcome: "locked", why: &why }.emit();
+            table::take_back(c, tenant, object.unit_id).await?;
+            transaction.commit().await?;
+            return Ok(false);
+        }
+        reach(CrashPoint::AfterObjectRemoved);
+        let (now, in_force) = (self.now(), holds.len() as u64);
+        table::note_removed(c, tenant, object.unit_id, (now, in_force), object.events).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Events of the object that holds keep. Of a superseded one, the other holds them all.
+    async fn held(
+        &self,
+        object: &ArchivedObject,
+        key: &ObjectKey,
+        holds: &[Hold],
+        progress: &(dyn Fn() + Sync),
+    ) -> Result<u64, Obstacle> {
+        if holds.is_empty() || object.superseded_by.is_some() {
+            return Ok(0);
+        }
+        let asked = Asked { keeper: Keeper::by(holds), held: 0, unreadable: None };
+        let codec = object.contents.codec;
+        let reading = Reading::begin(&self.objects, key, codec, asked, Asked::ask).await?;
+        // Gone by an earlier attempt, which had asked.
+        let Some(mut reading) = reading else { return Ok(0) };
+        while reading.step().await? {
+            progress();
+        }
+        let ended = reading.end().await;
+        let (observed, asked) = ended.map_err(|error| wrong(format!("reading {key}: {error}")))?;
+        match (observed.contents, asked.unreadable) {
+            (Ok(contents), None) if contents == object.contents => Ok(asked.held),
+            (Err(damage), _) => {
+                Err(wrong(format!("{key}: {damage}: it stays while holds are in force")))
+            }
+            (Ok(_), why) => {
+                let why = why.unwrap_or_else(|| "it is not what its manifest says".to_owned());
+                Err(wrong(format!("{key}: {why}: it stays while holds are in force")))
+            }
+        }
+    }
+
+    async fn append_removal(&self, run: &Run, object: &ArchivedObject) -> Result<Done, Obstacle> {
+        let (tenant, of) = (&object.tenant, (object.unit_id, Scope::Object));
+        let mut transaction = self.database.pool().begin().await?;
+        let c = &mut *transaction;
+        let known = table::begin_cleanup(c, tenant, of, run.new.id, Some(&object.object)).await?;
+        if known.ended_at.is_some() {
+            return Ok(Done::Over);
+        }
+        let (Some((at, in_force)), Some(deleted_at)) = (known.holds, known.deleted_at) else {
+            return Err(wrong(format!("{}: when it was removed is not known", object.object)));
+        };
+        let receipt = Receipt {
+            scope: Scope::Object,
+            unit: unit_name(object.unit_id)?,
+            basis: run.grounds(),
+            requester: requester(run),
+            manifest: Some(object.manifest),
+            deleted: object.events,
+            already_gone: 0,
+            held: 0,
+            ids: None,
+            holds: HoldsChecked { at, in_force },
+            deleted_at,
+            search_empty_at: None,
+            survives: self.survivors.after(deleted_at),
+        };
+        let now = self.now().max(deleted_at);
+        let end = chain::append(c, tenant, Body::Receipt(Box::new(receipt)), now).await?;
+        table::forget_object(c, tenant, object, deleted_at).await?;
+        table::end_cleanup(c, tenant, of, Some(end.sequence), now).await?;
+        reach(CrashPoint::BeforeReceiptCommit);
+        transaction.commit().await?;
+        reach(CrashPoint::AfterReceiptCommit);
+        Ok(Done::Deleted)
+    }
+}
+
+/// Message, run and object speak of the same.
+fn named(run: &Run, message: &CleanupExpired, object: &ArchivedObject) -> Result<(), Obstacle> {
+    let name = &message.object;
+    if object.manifest.sequence != message.manifest_sequence {
+        let text = format!("{name} is not the object of manifest {}", message.manifest_sequence);
+        return Err(refused(text));
+    }
+    match run.new.basis {
+        Basis::Policy { id, version, .. }
+            if (id, version) != (message.policy_id, message.policy_version) =>
+        {
+            Err(refused(format!("run {} is by another policy than the message names", run.new.id)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn ids(holds: &[Hold]) -> Vec<Uuid> {
+    holds.iter().map(|hold| hold.id).collect()
+}
