@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use database::partitions::{self, DAYS_AHEAD};
+use database::partitions::{self, DAYS_AHEAD, Remaining};
 use database::{Database, ageing};
 use queue_core::Clock;
 use sinks::objects::{Files, sweep};
+use tokio_util::sync::CancellationToken;
 
 use crate::State;
+use crate::alerts::Alerts;
 use crate::events::{Aged, DutyFailed, PartitionsCounted, PartitionsMade, Swept};
 
 /// A round that failed is tried again after this, or after the interval where that is shorter.
@@ -23,6 +25,7 @@ pub(crate) struct Duties {
     database: Database,
     /// Large bodies in a directory; a bucket has a lifecycle rule for what is done here.
     files: Option<Files>,
+    alerts: Alerts,
     clock: Arc<dyn Clock>,
     state: Arc<State>,
     swept_at: Option<DateTime<Utc>>,
@@ -32,26 +35,44 @@ impl Duties {
     pub(crate) fn new(
         database: Database,
         files: Option<Files>,
+        alerts: Alerts,
         clock: Arc<dyn Clock>,
         state: Arc<State>,
     ) -> Self {
-        Self { database, files, clock, state, swept_at: None }
+        Self { database, files, alerts, clock, state, swept_at: None }
     }
 
-    /// Round after round; never returns. Dropping it between two statements leaves nothing half
-    /// done: every statement is a transaction.
-    pub(crate) async fn perform(&mut self, interval: Duration) {
-        loop {
+    /// Round after round, until `drain` and the end of what is at hand. Dropping it between two
+    /// statements leaves nothing half done, since every statement is a transaction; but an alert that is
+    /// on its way would be a doubt.
+    pub(crate) async fn perform(&mut self, interval: Duration, drain: &CancellationToken) {
+        while !drain.is_cancelled() {
             // Each of them, even when the one before failed.
-            let made = self.make_partitions().await;
+            let (made, remaining) = self.make_partitions().await;
             let aged = self.age().await;
             let swept = self.sweep().await;
-            let wait = if made && aged && swept { interval } else { interval.min(AFTER_FAILURE) };
-            tokio::time::sleep(wait).await;
+            // Last: what they could not do is what it tells.
+            let told = self.alert(remaining.as_deref(), drain).await;
+            let well = made && aged && swept && told;
+            let wait = if well { interval } else { interval.min(AFTER_FAILURE) };
+            tokio::select! {
+                () = drain.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
         }
     }
 
-    async fn make_partitions(&self) -> bool {
+    async fn alert(&self, remaining: Option<&[Remaining]>, drain: &CancellationToken) -> bool {
+        let now = self.clock.now();
+        let told = self.alerts.perform(remaining, now, drain).await;
+        if told {
+            self.state.change(|snapshot| snapshot.alerts_at = Some(now));
+        }
+        told
+    }
+
+    /// Answers how long the partitions last, where that could be counted.
+    async fn make_partitions(&self) -> (bool, Option<Vec<Remaining>>) {
         let now = self.clock.now();
         let made = partitions::ensure_ahead(self.database.pool(), now, DAYS_AHEAD).await;
         // Counted even when making failed: that is when the count matters.
@@ -59,15 +80,19 @@ impl Duties {
         if let Ok(remaining) = &remaining {
             PartitionsCounted { remaining }.emit();
         }
-        match made.and_then(|made| remaining.map(|_| made)) {
+        let (remaining, uncounted) = match remaining {
+            Ok(remaining) => (Some(remaining), None),
+            Err(error) => (None, Some(error)),
+        };
+        match made.and_then(|made| uncounted.map_or(Ok(made), Err)) {
             Ok(made) => {
                 PartitionsMade { made: made.made }.emit();
                 self.state.change(|snapshot| snapshot.partitions_at = Some(now));
-                true
+                (true, remaining)
             }
             Err(error) => {
                 DutyFailed { duty: "partitions", error: &error }.emit();
-                false
+                (false, remaining)
             }
         }
     }

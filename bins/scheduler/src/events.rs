@@ -1,6 +1,9 @@
 //! Every event of the scheduler: one struct each, whose `emit` writes the log line and the metric.
 
+use chassis::{DLQ_DEPTH, QUEUE_DEPTH};
+use contracts::QueueSpec;
 use database::ageing;
+use database::alerts::{AlertKey, Raised};
 use database::partitions::Remaining;
 use metrics::{counter, gauge};
 use tracing::{debug, error, info, warn};
@@ -107,6 +110,8 @@ impl Aged {
             ("live_tickets", aged.live_tickets),
             ("effects", aged.effects),
             ("effect_decisions", aged.effect_decisions),
+            ("alerts", aged.alerts),
+            ("alert_notices", aged.alert_notices),
         ] {
             counter!(AGED_TOTAL, "table" => table).increment(rows);
         }
@@ -133,5 +138,36 @@ impl DutyFailed<'_> {
     pub(crate) fn emit(&self) {
         warn!(duty = self.duty, error = %self.error, "a duty failed and is tried again");
         counter!(DUTY_FAILURES_TOTAL, "duty" => self.duty).increment(1);
+    }
+}
+
+pub(crate) struct QueueCounted {
+    pub(crate) spec: &'static QueueSpec,
+    pub(crate) depth: u64,
+    pub(crate) dead: u64,
+}
+
+impl QueueCounted {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge of messages, far below 2^52")]
+    pub(crate) fn emit(&self) {
+        let labels = [("queue", self.spec.name), ("worker", self.spec.worker)];
+        gauge!(QUEUE_DEPTH, &labels).set(self.depth as f64);
+        gauge!(DLQ_DEPTH, &labels).set(self.dead as f64);
+    }
+}
+
+pub(crate) struct AlertRaised<'a> {
+    pub(crate) key: &'a AlertKey,
+    pub(crate) title: &'a str,
+    pub(crate) raised: Raised,
+}
+
+impl AlertRaised<'_> {
+    pub(crate) fn emit(&self) {
+        let (alert, title) = (self.key.name(), self.title);
+        match self.raised {
+            Raised::Opened => error!(alert, title, "alert opened"),
+            Raised::Counted(times) => debug!(alert, title, times, "alert found again"),
+        }
     }
 }

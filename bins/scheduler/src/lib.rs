@@ -1,34 +1,41 @@
-//! Everything that time starts: today the partitions of the coming days and the ageing of small
-//! tables. Any number of schedulers may run; the one that holds the lease in PostgreSQL works, the
+//! Everything that time starts: today the partitions of the coming days, the ageing of small tables and
+//! alerts. Any number of schedulers may run; the one that holds the lease in PostgreSQL works, the
 //! others wait to follow it.
 //!
 //! What it never does: delete a log, drop a partition, or do work that would not be harmless twice
 //! (a holder that slept past its term may still be finishing something).
 
+mod alerts;
 pub mod config;
 pub mod duties;
 pub mod events;
+pub mod queues;
 pub mod supply;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chassis::{App, BuildError, Context, Ended};
+use chassis::{App, BuildError, Context, Ended, Problem};
 use chrono::{DateTime, Utc};
 use database::leader::{self, Lease};
-use database::{Database, Role};
+use database::{Database, PostgresEffects, Role};
 use queue_core::Clock;
 use serde::Serialize;
+use sinks::notify::Channels;
+use sinks::notify::alerts::AlertSender;
 use tokio_util::sync::CancellationToken;
 
 pub use config::SchedulerConfig;
 
+use crate::alerts::Alerts;
 use crate::duties::Duties;
 use crate::events::{LeaseCallFailed, LeaseGained, LeaseLost};
 use crate::supply::PartitionSupply;
 
 /// The lease all schedulers of a database compete for.
 pub const LEASE: &str = "scheduler";
+/// How long a drain waits for the duty at hand; an alert that takes longer is a doubt.
+const FINISH_LIMIT: Duration = Duration::from_secs(10);
 /// How long giving the lease back may hold up the end of the process; its term ends anyway.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -38,6 +45,7 @@ pub struct Scheduler {
     database: Database,
     config: SchedulerConfig,
     holder: String,
+    alerts: Alerts,
     state: Arc<State>,
 }
 
@@ -58,6 +66,8 @@ pub struct Snapshot {
     pub ageing_at: Option<DateTime<Utc>>,
     /// As above; only where large bodies are in a directory.
     pub sweep_at: Option<DateTime<Utc>>,
+    /// As above.
+    pub alerts_at: Option<DateTime<Utc>>,
 }
 
 impl State {
@@ -72,15 +82,20 @@ impl State {
 
 impl App for Scheduler {
     const NAME: &'static str = "scheduler";
-    const ABOUT: &'static str =
-        "Makes partitions ahead of time and ages out small tables; one is active at a time.";
+    const ABOUT: &'static str = "Makes partitions ahead of time, ages out small tables, tells alerts; one is active at a time.";
     type Config = SchedulerConfig;
+
+    fn check(config: &Self::Config) -> Vec<Problem> {
+        config.check()
+    }
 
     async fn build(config: Self::Config, context: &Context) -> Result<Self, BuildError> {
         let database =
             Database::connect(&config.database, Role::Worker).map_err(BuildError::failed)?;
+        let holder = format!("{}-{:016x}", std::process::id(), rand::random::<u64>());
         let scheduler = Self {
-            holder: format!("{}-{:016x}", std::process::id(), rand::random::<u64>()),
+            alerts: alerts(&config, &database, &holder, context).await?,
+            holder,
             state: Arc::default(),
             config,
             database: database.clone(),
@@ -96,6 +111,28 @@ impl App for Scheduler {
         self.until(context.clock(), drain).await;
         Ok(Ended::Drained)
     }
+}
+
+async fn alerts(
+    config: &SchedulerConfig,
+    database: &Database,
+    holder: &str,
+    context: &Context,
+) -> Result<Alerts, BuildError> {
+    let channels = Channels::new(&config.notify, context.clock())
+        .map_err(|invalid| BuildError::from(config::invalid(invalid)))?;
+    let sender = AlertSender::new(
+        Arc::new(channels),
+        Arc::new(PostgresEffects::new(database)),
+        config.alerts.targets(),
+        format!("scheduler {holder}"),
+    );
+    Ok(Alerts {
+        database: database.clone(),
+        queues: config.queues.open(&config.aws).await?,
+        sender,
+        times: config.alerts.times(),
+    })
 }
 
 impl Scheduler {
@@ -137,13 +174,19 @@ impl Scheduler {
         let mut duties = Duties::new(
             self.database.clone(),
             self.config.claims.files(),
+            self.alerts.clone(),
             clock.clone(),
             self.state.clone(),
         );
+        let overdue = async {
+            drain.cancelled().await;
+            tokio::time::sleep(FINISH_LIMIT).await;
+        };
+        let interval = Duration::from_secs(self.config.scheduler_interval_secs);
         let lost = tokio::select! {
-            () = duties.perform(Duration::from_secs(self.config.scheduler_interval_secs)) => false,
+            () = duties.perform(interval, drain) => false,
             () = self.keep(&lease) => true,
-            () = drain.cancelled() => false,
+            () = overdue => false,
         };
         self.state.change(|now| (now.leading, now.epoch) = (false, None));
         LeaseLost { epoch: lease.epoch, to_another: lost }.emit();

@@ -40,5 +40,8 @@ pub use serve::{App, app_command, serve_args, serve_main};
 pub use service::{Broker, BuildError, Companion, Roles, Service};
 pub use signals::{Signals, StopNow};
 pub use status::Status;
-pub use telemetry::{LogFormat, Telemetry, TelemetryOptions, TraceArgs, TraceSampler};
+pub use telemetry::{
+    DLQ_DEPTH, LogFormat, MetricsEmf, QUEUE_DEPTH, Telemetry, TelemetryOptions, TraceArgs,
+    TraceSampler,
+};
 pub use worker::{Ended, Lane, WorkerArgs, WorkerRun, dead_letter_url, run_worker, worker_command};

@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::process_args::{CommonArgs, STOP_MARGIN};
 use crate::service::{Broker, BuildError, Roles};
 use crate::signals::{Signals, StopNow};
-use crate::telemetry::{Telemetry, TelemetryOptions};
+use crate::telemetry::{Emf, MetricsEmf, Telemetry, TelemetryOptions};
 use crate::worker::{self, Ended};
 
 /// How long the last spans may take to the collector; background tasks end meanwhile.
@@ -163,6 +163,11 @@ where
         "starting"
     );
     context.spawn(admin.serve(context.ended()));
+    let emf = (common.metrics_emf == MetricsEmf::Stdout)
+        .then(|| Emf::new(telemetry.clone(), context.clock()));
+    if let Some(emf) = &emf {
+        context.spawn(emf.clone().run());
+    }
     let budget = {
         let (drain, context) = (drain.clone(), context.clone());
         async move {
@@ -177,8 +182,13 @@ where
         StopNow(exit) = signals.watch(drain.clone()) => Ok(exit),
         () = budget => Ok(Exit::DrainBudgetExceeded),
     };
+    let last_figures = async {
+        if let Some(emf) = &emf {
+            tokio::time::timeout(TRACES_END, emf.write()).await.ok();
+        }
+    };
     // At the same time, so that together they keep to the margin.
-    tokio::join!(context.end(), telemetry.finish(TRACES_END));
+    tokio::join!(context.end(), telemetry.finish(TRACES_END), last_figures);
     if let Ok(exit) = &ended {
         tracing::info!(code = exit.code(), "{}", exit.meaning());
     }

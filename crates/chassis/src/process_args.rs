@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Problem;
 use crate::secret::Secret;
-use crate::telemetry::{LogFormat, TraceArgs, parse_level};
+use crate::telemetry::{LogFormat, MetricsEmf, TraceArgs, parse_level};
 
 /// Between the end of the drain budget and the kill: flushing logs, closing connections.
 pub(crate) const STOP_MARGIN: Duration = Duration::from_secs(2);
@@ -35,6 +35,12 @@ pub struct CommonArgs {
     /// Example: info,sqlx=warn
     #[arg(long, env = "LOG_LEVEL", default_value = "info", value_parser = parse_level)]
     pub log_level: String,
+
+    /// Metrics by queue and worker on stdout too, in CloudWatch's embedded format
+    ///
+    /// One line each minute and one at the end, beside `/metrics`, from the same figures.
+    #[arg(long, env = "METRICS_EMF", value_enum, default_value = "off")]
+    pub metrics_emf: MetricsEmf,
 
     /// Seconds that a drain may take after SIGTERM
     ///

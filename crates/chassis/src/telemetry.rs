@@ -6,6 +6,7 @@
 //! spans that the engine and the API open; the JSON lists every span of an event.
 
 mod args;
+mod emf;
 mod export;
 
 use std::io::IsTerminal;
@@ -26,6 +27,8 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::service::BuildError;
 pub use args::{TraceArgs, TraceSampler};
+pub(crate) use emf::Emf;
+pub use emf::{DLQ_DEPTH, MetricsEmf, QUEUE_DEPTH};
 use export::Exporter;
 
 /// Upper bounds of latency histograms in seconds: from an insert to the seed's slowest archive.

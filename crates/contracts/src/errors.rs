@@ -133,6 +133,12 @@ codes! {
         "After a restore of the database, purge it: runs start anew. Else find its producer.";
     ARCHIVE_UNAVAILABLE = "archive-unavailable", 503, false, "This service was started without an archive.",
         "Set ARCHIVE_BUCKET, or ARCHIVE_DIR, and start it again.";
+    NOTIFY_UNAVAILABLE = "notify-unavailable", 503, true, "Slack, the mail server or the webhook does not take notifications now.",
+        "Check the target and the SMTP_ variables; the reason says what it answered. It is tried again.";
+    NOTIFY_REFUSED = "notify-refused", 422, false, "The target refuses the notification, or may not be called.",
+        "Read the reason; mend the target's URL, the guard's WEBHOOK_ALLOW_ variables or the receiver, then redrive.";
+    NOTIFY_TARGET_GONE = "notify-target-gone", 410, false, "The target is gone: an archived channel, a revoked webhook, no such mailbox.",
+        "Replace or remove the target where it is configured; notifications to it are not tried again.";
     CONFIG_INVALID = "config-invalid", 500, false, "The configuration is not valid.",
         "Mend the variable named; `--check-config` tries it without starting.";
 }

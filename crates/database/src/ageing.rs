@@ -6,6 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 
+use crate::alerts::ALERTS_TERM;
+
 /// How long an idempotency key is remembered.
 pub const INGEST_KEYS_TERM: Duration = Duration::from_hours(24);
 /// How long a failure of a message that never ended is remembered: longer than a message can live,
@@ -32,6 +34,10 @@ pub struct Aged {
     /// Operators' decisions over effects, each at its own `expires_at`
     /// ([`crate::effects::desk::DECISIONS_TERM`] after it).
     pub effect_decisions: u64,
+    /// Alerts that are closed, [`crate::alerts::ALERTS_TERM`] after that.
+    pub alerts: u64,
+    /// What was told of alerts, as long.
+    pub alert_notices: u64,
 }
 
 /// Deletes what has reached its term at `now`. Needs [`crate::Role::Worker`].
@@ -77,6 +83,20 @@ pub async fn run(pool: &PgPool, now: DateTime<Utc>) -> Result<Aged, sqlx::Error>
             "DELETE FROM effect_decisions WHERE id IN
                (SELECT id FROM effect_decisions WHERE expires_at <= $1 LIMIT $2)",
             now,
+        )
+        .await?,
+        alerts: in_batches(
+            pool,
+            "DELETE FROM alerts WHERE (tenant, name) IN
+               (SELECT tenant, name FROM alerts WHERE closed_at <= $1 LIMIT $2)",
+            now - ALERTS_TERM,
+        )
+        .await?,
+        alert_notices: in_batches(
+            pool,
+            "DELETE FROM alert_notices WHERE id IN
+               (SELECT id FROM alert_notices WHERE done_at <= $1 LIMIT $2)",
+            now - ALERTS_TERM,
         )
         .await?,
     })

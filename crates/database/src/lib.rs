@@ -5,6 +5,7 @@
 //! a process), or hand out a connection that has not taken its role.
 
 pub mod ageing;
+pub mod alerts;
 pub mod api_keys;
 pub mod attempts;
 pub mod config;

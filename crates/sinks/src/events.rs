@@ -39,6 +39,8 @@ pub enum Outcome {
     Refused,
     /// A bound of ours was reached; nothing was sent.
     Full,
+    /// It may or may not have taken effect, and the sink cannot be asked.
+    Unknown,
 }
 
 impl Outcome {
@@ -52,6 +54,7 @@ impl Outcome {
             Self::Throttled => "throttled",
             Self::Refused => "refused",
             Self::Full => "full",
+            Self::Unknown => "unknown",
         }
     }
 }

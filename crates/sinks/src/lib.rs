@@ -1,10 +1,11 @@
-//! Where logs go besides the database: the search engines, the live feed and objects; and the key service.
-//! The only crate that names `opensearch`, `redis` and `aws-sdk-s3`. It decides nothing about logs: what is
+//! Where logs go besides the database: the search engines, the live feed and objects; how people are told;
+//! and the key service. The only crate that names `opensearch`, `redis`, `aws-sdk-s3` and `lettre`. It decides nothing about logs: what is
 //! stored, erased or shown is said by Postgres, and a sink follows.
 
 pub mod error;
 pub mod events;
 pub mod kms;
+pub mod notify;
 pub mod objects;
 pub mod pubsub;
 pub mod search;

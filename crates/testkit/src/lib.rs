@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod queue_double;
 pub mod redis;
 pub mod shared_parts;
+pub mod smtp_double;
 pub mod sqs;
 
 mod missing;
@@ -30,4 +31,5 @@ pub use proxy::{Mood, Proxy};
 pub use queue_double::{QueueDouble, QueueMood};
 pub use redis::TestRedis;
 pub use shared_parts::{TestLocalStack, TestOpenSearch};
+pub use smtp_double::{Mail, SmtpDouble, SmtpSay, SmtpStep};
 pub use sqs::TestSqs;

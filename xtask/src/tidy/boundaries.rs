@@ -12,7 +12,7 @@ struct Wall {
     why: &'static str,
 }
 
-const WALLS: [Wall; 5] = [
+const WALLS: [Wall; 6] = [
     Wall {
         names: &["aws_sdk_sqs", "aws-sdk-sqs"],
         only: &["crates/queue-sqs/", "bench/"],
@@ -27,6 +27,11 @@ const WALLS: [Wall; 5] = [
         names: &["redis::"],
         only: &["crates/sinks/", "bench/", "crates/testkit/", "crates/local-services/"],
         why: "only the feed sink names its client",
+    },
+    Wall {
+        names: &["lettre::"],
+        only: &["crates/sinks/"],
+        why: "only the notify sink names the mail client",
     },
     Wall {
         names: &["backoff::"],

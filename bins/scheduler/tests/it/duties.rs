@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chassis::{App, Context};
+use chassis::{App, Context, Environment};
 use chrono::{DateTime, Days, Utc};
 use database::partitions::{self, DAYS_AHEAD};
 use database::sqlx::{self, PgPool};
@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A clock that a test moves.
-struct Hands(Mutex<DateTime<Utc>>);
+pub(crate) struct Hands(pub(crate) Mutex<DateTime<Utc>>);
 
 impl Clock for Hands {
     fn now(&self) -> DateTime<Utc> {
@@ -28,15 +28,15 @@ impl Clock for Hands {
 
 impl Hands {
     /// At the machine's time, and so many days on.
-    fn ahead(days: u64) -> Arc<Self> {
+    pub(crate) fn ahead(days: u64) -> Arc<Self> {
         Arc::new(Self(Mutex::new(queue_core::SystemClock.now() + Days::new(days))))
     }
 }
 
 /// A scheduler that runs until it is drained or dropped.
-struct Running {
-    context: Context,
-    drain: CancellationToken,
+pub(crate) struct Running {
+    pub(crate) context: Context,
+    pub(crate) drain: CancellationToken,
     task: AbortOnDropHandle<()>,
 }
 
@@ -47,8 +47,17 @@ async fn run(url: &str, clock: Arc<Hands>) -> Running {
 async fn run_with(url: &str, clock: Arc<Hands>, claims: ClaimConfig) -> Running {
     let mut database = database::DatabaseConfig::for_url(url);
     database.database_acquire_timeout_ms = 300;
-    let config =
-        SchedulerConfig { database, claims, scheduler_lease_secs: 3, scheduler_interval_secs: 1 };
+    run_by(SchedulerConfig { database, claims, ..quick(url) }, clock).await
+}
+
+/// Every option by its default, but for the times.
+pub(crate) fn quick(url: &str) -> SchedulerConfig {
+    let args = ["--scheduler-lease-secs=3", "--scheduler-interval-secs=1"];
+    let environment = Environment::empty().with("DATABASE_URL", url);
+    chassis::config::parse("scheduler", args, &environment).expect("valid options")
+}
+
+pub(crate) async fn run_by(config: SchedulerConfig, clock: Arc<Hands>) -> Running {
     let context = Context::with_clock("scheduler", "0.0.0", Duration::from_secs(5), clock);
     let scheduler = Scheduler::build(config, &context).await.expect("builds");
     let drain = CancellationToken::new();
@@ -68,7 +77,7 @@ impl Running {
         reasons.collect::<Vec<_>>().join("\n")
     }
 
-    async fn drained(self) {
+    pub(crate) async fn drained(self) {
         self.drain.cancel();
         self.task.await.expect("ends");
     }

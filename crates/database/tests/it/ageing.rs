@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 use database::ageing::{self, ATTEMPTS_TERM, Aged, INGEST_KEYS_TERM};
+use database::alerts::{self, ALERTS_TERM, AlertKey, AlertTimes, Severity};
 use database::sqlx::{self, PgPool};
 use database::{PostgresAttempts, Role};
 use queue_core::{AttemptStore, RecordedFailure};
@@ -85,6 +86,8 @@ async fn each_table_at_its_own_term() {
     effect(owner.pool(), now + moment).await;
     decision(owner.pool(), now).await;
     decision(owner.pool(), now + moment).await;
+    alert(worker.pool(), "old", now - ALERTS_TERM).await;
+    alert(worker.pool(), "young", now - ALERTS_TERM + moment).await;
     let store = PostgresAttempts::new(&worker);
     for (message, at) in [("old", now - ATTEMPTS_TERM), ("young", now - ATTEMPTS_TERM + moment)] {
         let failure: RecordedFailure = serde_json::from_value(serde_json::json!({
@@ -100,11 +103,30 @@ async fn each_table_at_its_own_term() {
         live_tickets: 1,
         effects: 1,
         effect_decisions: 1,
+        alerts: 1,
+        alert_notices: 2,
     };
     assert_eq!(ageing::run(worker.pool(), now).await.expect("ages"), gone);
     assert_eq!(ageing::run(worker.pool(), now).await.expect("ages"), Aged::default());
     let left = store.load("q", &["old".to_owned(), "young".to_owned()]).await.expect("loads");
     assert_eq!((left[0].failures, left[1].failures), (0, 1));
+}
+
+/// One that closed then, both of its notices dealt with then.
+async fn alert(pool: &PgPool, about: &str, at: DateTime<Utc>) {
+    let mut connection = pool.acquire().await.expect("a connection");
+    let key = AlertKey::dead_letters(about);
+    let words = ["title", "text"];
+    alerts::raise(&mut connection, &key, Severity::Critical, words, at).await.expect("raises");
+    alerts::resolve(&mut connection, &key, at).await.expect("resolves");
+    let times = AlertTimes {
+        remind_every: std::time::Duration::from_secs(60),
+        quiet: std::time::Duration::ZERO,
+    };
+    alerts::sweep(pool, times, at).await.expect("closes");
+    for notice in alerts::due(pool, at, 10).await.expect("reads") {
+        alerts::done(pool, &notice, at).await.expect("writes");
+    }
 }
 
 #[tokio::test]

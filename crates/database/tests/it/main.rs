@@ -1,6 +1,7 @@
 //! Against a real PostgreSQL.
 
 mod ageing;
+mod alerts;
 mod attempts;
 mod effect_desk;
 mod effects;

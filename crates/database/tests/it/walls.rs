@@ -78,6 +78,8 @@ fn made_up(name: &str, kind: &str) -> &'static str {
         ("decision", _) => "'done'",
         ("then_do" | "work", _) => "'archive'",
         ("kind", _) => "'key'",
+        ("severity", _) => "'critical'",
+        ("notice", _) => "'opened'",
         ("message_id", _) => "md5(random()::text)",
         ("scopes", _) => "ARRAY['logs:read']",
         (_, "uuid") => "gen_random_uuid()",

@@ -3,11 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its own set-up fails")]
 
+mod alerts;
 mod bulk_faults;
 mod conformance;
 mod engines;
 mod feed;
 mod kms;
+mod notify;
+mod notify_email;
 mod objects;
 mod objects_faults;
 mod objects_lifecycle;

@@ -1,7 +1,9 @@
 //! Plans of small streams, counted by hand.
 
-use super::super::rules::{RuleHold, RulePolicy};
 use super::*;
+use crate::record::Outcome;
+use crate::retention::rules::{RuleHold, RulePolicy};
+use contracts::LogId;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -35,7 +37,7 @@ fn log(recorded_at: &str, n: u128, action: &str) -> Candidate {
         outcome: Outcome::Success,
         target_types: Vec::new(),
         metadata: None,
-        archived: false,
+        archived: None,
     }
 }
 
@@ -165,7 +167,7 @@ fn actions_are_named_up_to_a_number_and_added_up_beyond() {
 #[test]
 fn what_is_archived_is_not_archived_again() {
     let mut only = policy(1, "P1D", Filter::default());
-    let archived = Candidate { archived: true, ..log("2026-01-01T10:00:00Z", 1, "a") };
+    let archived = Candidate { archived: Some(Uuid::from_u128(50)), ..log("2026-01-01T10:00:00Z", 1, "a") };
     let planned = |policy: &RulePolicy| {
         let mut planner = planner(RuleSet::new(vec![policy.clone()], Vec::new()));
         assert!(planner.add(&archived));
