@@ -71,16 +71,22 @@ pub enum CrashPoint {
     BeforeSealCommit,
     /// The manifest is in the chain; the message is not settled.
     AfterSealCommit,
-    /// A request's plan is kept; its units are not added.
+    /// A run's plan is kept; its units are not added.
     AfterPlan,
-    /// A request's units are added; it is not started.
+    /// A run's units are added; it is not started.
     AfterUnits,
+    /// Retention: a slot's run is begun and its evaluation is in the outbox.
+    AfterRunBegun,
+    /// The run is started; nobody is told of its units.
+    AfterStart,
+    /// A page of units has its messages in the outbox; the message is not settled.
+    AfterUnitsTold,
 }
 
 impl CrashPoint {
     /// Every point, in the order of the path: [`Self::API`], [`Self::WORKER`],
-    /// [`Self::SEALER`], then [`Self::ARCHIVE`].
-    pub const ALL: [Self; 35] = [
+    /// [`Self::SEALER`], [`Self::ARCHIVE`], then [`Self::RETENTION`].
+    pub const ALL: [Self; 38] = [
         Self::AfterReserve,
         Self::AfterPublish,
         Self::AfterMark,
@@ -116,6 +122,9 @@ impl CrashPoint {
         Self::AfterSealCommit,
         Self::AfterPlan,
         Self::AfterUnits,
+        Self::AfterRunBegun,
+        Self::AfterStart,
+        Self::AfterUnitsTold,
     ];
 
     /// The points of the API.
@@ -165,6 +174,10 @@ impl CrashPoint {
         Self::AfterUnits,
     ];
 
+    /// The points of the retention worker that are its own; it passes those of a plan as well.
+    pub const RETENTION: [Self; 3] =
+        [Self::AfterRunBegun, Self::AfterStart, Self::AfterUnitsTold];
+
     /// The name in `CRASH_POINT`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -203,6 +216,9 @@ impl CrashPoint {
             Self::AfterSealCommit => "after-seal-commit",
             Self::AfterPlan => "after-plan",
             Self::AfterUnits => "after-units",
+            Self::AfterRunBegun => "after-run-begun",
+            Self::AfterStart => "after-start",
+            Self::AfterUnitsTold => "after-units-told",
         }
     }
 }
@@ -269,6 +285,7 @@ mod tests {
             &CrashPoint::WORKER[..],
             &CrashPoint::SEALER[..],
             &CrashPoint::ARCHIVE[..],
+            &CrashPoint::RETENTION[..],
         ]
         .concat();
         assert_eq!(parts, CrashPoint::ALL);

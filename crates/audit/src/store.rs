@@ -11,6 +11,7 @@ mod export;
 pub mod holds;
 mod insert;
 mod locks;
+pub mod planning;
 pub mod policies;
 mod port;
 mod read;

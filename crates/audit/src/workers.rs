@@ -3,7 +3,9 @@
 pub mod archive;
 pub mod index;
 pub mod legacy;
+pub mod retention;
 
 pub use archive::ArchiveWorker;
 pub use index::IndexWorker;
 pub use legacy::LegacyIndexWorker;
+pub use retention::RetentionWorker;

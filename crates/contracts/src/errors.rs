@@ -131,6 +131,8 @@ codes! {
         "Read the reason; its logs stay, and the next run takes them again once it is mended.";
     RUN_UNKNOWN = "run-unknown", 422, false, "The run or unit that the message names is not there.",
         "After a restore of the database, purge it: runs start anew. Else find its producer.";
+    RUN_NOT_PLANNED = "run-not-planned", 500, false, "A run of a policy cannot be planned.",
+        "Read the reason; the run has failed and its logs stay. Start it anew once the cause is mended.";
     ARCHIVE_UNAVAILABLE = "archive-unavailable", 503, false, "This service was started without an archive.",
         "Set ARCHIVE_BUCKET, or ARCHIVE_DIR, and start it again.";
     NOTIFY_UNAVAILABLE = "notify-unavailable", 503, true, "Slack, the mail server or the webhook does not take notifications now.",

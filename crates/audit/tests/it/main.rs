@@ -6,5 +6,6 @@ mod chain;
 mod index;
 mod lifecycle;
 mod retention;
+mod runs;
 mod scan;
 mod scene;
