@@ -175,8 +175,7 @@ impl CrashPoint {
     ];
 
     /// The points of the retention worker that are its own; it passes those of a plan as well.
-    pub const RETENTION: [Self; 3] =
-        [Self::AfterRunBegun, Self::AfterStart, Self::AfterUnitsTold];
+    pub const RETENTION: [Self; 3] = [Self::AfterRunBegun, Self::AfterStart, Self::AfterUnitsTold];
 
     /// The name in `CRASH_POINT`.
     pub const fn as_str(self) -> &'static str {

@@ -185,6 +185,26 @@ async fn a_tenants_rules_are_its_own() {
     assert_eq!(audited(&scene, "umbrella").await, []);
 }
 
+/// Releases the hold; the log that it kept goes again.
+async fn release_is_once(scene: &Scene, hold: &Value, explain: &str) {
+    let path = format!("/holds/{}/release", hold["id"].as_str().unwrap());
+    let released = ok(scene.post(&path).json(&json!({"reason": "settled"})), 200).await;
+    assert_eq!(released["released"]["reason"], "settled");
+    assert_eq!(ok(scene.post(&path).json(&json!({"reason": "again"})), 200).await, released);
+    for bad in [json!({}), json!({"reason": " "}), json!({"reason": "r", "who": "x"})] {
+        refused(scene.post(&path).json(&bad), 422, "invalid-field").await;
+    }
+    assert_eq!(ok(scene.get(explain), 200).await["fate"], "goes");
+    refused(scene.get("/logs/0193e9a0-0000-7000-8000-000000000001/retention"), 404, "not-found")
+        .await;
+    let actions: Vec<String> =
+        audited(scene, "acme").await.into_iter().map(|entry| entry.0).collect();
+    assert_eq!(
+        actions,
+        ["flotilla.policy.created", "flotilla.hold.placed", "flotilla.hold.released"]
+    );
+}
+
 #[tokio::test]
 async fn a_simulation_counts_what_would_go_and_an_explanation_says_why() {
     let scene = Scene::new().await;
@@ -240,31 +260,16 @@ async fn a_simulation_counts_what_would_go_and_an_explanation_says_why() {
     assert_eq!(free["matched"][0]["name"], "docs");
     assert!(free["why"].as_str().unwrap().contains("\"docs\" alone matches"), "{free}");
     assert_eq!(free["rules_fingerprint"], plan["rules_fingerprint"]);
-    let held = ok(scene.get(&explain(3)), 200).await;
-    assert_eq!((&held["fate"], &held["held_by"][0]["hold_id"]), (&json!("held"), &hold["id"]));
-    assert!(held["why"].as_str().unwrap().contains("secret matter"), "{held}");
+    let kept = ok(scene.get(&explain(3)), 200).await;
+    assert_eq!((&kept["fate"], &kept["held_by"][0]["hold_id"]), (&json!("held"), &hold["id"]));
+    assert!(kept["why"].as_str().unwrap().contains("secret matter"), "{kept}");
     let reader = make_key(&owner, "acme", &[Scope::PoliciesRead]).await;
     let without = scene.client.get(scene.url(&explain(3))).bearer_auth(reader);
     let without = ok(without, 200).await;
     assert_eq!(without["held_by"], json!([{"hold_id": hold["id"]}]));
     assert!(!without.to_string().contains("secret matter"));
 
-    let path = format!("/holds/{}/release", hold["id"].as_str().unwrap());
-    let released = ok(scene.post(&path).json(&json!({"reason": "settled"})), 200).await;
-    assert_eq!(released["released"]["reason"], "settled");
-    assert_eq!(ok(scene.post(&path).json(&json!({"reason": "again"})), 200).await, released);
-    for bad in [json!({}), json!({"reason": " "}), json!({"reason": "r", "who": "x"})] {
-        refused(scene.post(&path).json(&bad), 422, "invalid-field").await;
-    }
-    assert_eq!(ok(scene.get(&explain(3)), 200).await["fate"], "goes");
-    refused(scene.get("/logs/0193e9a0-0000-7000-8000-000000000001/retention"), 404, "not-found")
-        .await;
-    let actions: Vec<String> =
-        audited(&scene, "acme").await.into_iter().map(|entry| entry.0).collect();
-    assert_eq!(
-        actions,
-        ["flotilla.policy.created", "flotilla.hold.placed", "flotilla.hold.released"]
-    );
+    release_is_once(&scene, &hold, &explain(3)).await;
     drop(stored);
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Versions {
     versions: Vec<Policy>,
 }
 
-/// A policy with its version as the ETag.
+/// A policy with its version as the `ETag`.
 fn shown(status: StatusCode, policy: &Policy) -> Result<Response, Problem> {
     let tag = HeaderValue::from_str(&format!("\"{}\"", policy.version))
         .map_err(|error| Problem::new(INTERNAL, error.to_string()))?;

@@ -314,7 +314,7 @@ fn why(decision: &Decision) -> String {
     match &decision.held_by[..] {
         [] => {}
         [hold] if hold.matter.is_empty() => {
-            words.push(format!("Kept by the hold {}.", hold.hold_id))
+            words.push(format!("Kept by the hold {}.", hold.hold_id));
         }
         [hold] => words.push(format!("Kept by the hold {} ({}).", hold.hold_id, hold.matter)),
         holds => words.push(format!("Kept by {} holds.", holds.len())),

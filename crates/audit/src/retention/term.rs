@@ -70,7 +70,7 @@ impl Term {
         // A leap year and the three years after it: every length that a span of months can have,
         // but for centuries without a leap day, which are a day shorter for both.
         let first = DateTime::<Utc>::UNIX_EPOCH + TimeDelta::days(365 * 2);
-        (0..4 * 365 + 1)
+        (0..=4 * 365)
             .map(|day| first + TimeDelta::days(day))
             .any(|start| self.after(start) < other.after(start))
     }

@@ -38,7 +38,7 @@ pub(crate) struct ArchiveBody {
     /// zstd, gzip or lz4.
     #[schema(default = "zstd")]
     codec: Option<String>,
-    /// STANDARD, STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING or GLACIER_IR.
+    /// `STANDARD`, `STANDARD_IA`, `ONEZONE_IA`, `INTELLIGENT_TIERING` or `GLACIER_IR`.
     #[schema(default = "STANDARD")]
     storage_class: Option<String>,
     /// How long an object is kept; absent: for ever.
@@ -95,7 +95,7 @@ pub(crate) struct PolicyBody {
     /// How long: an ISO 8601 duration of years, months, weeks and days.
     #[schema(example = "P90D")]
     keep: String,
-    /// archive, archive_and_delete or delete.
+    /// `archive`, `archive_and_delete` or `delete`.
     then: String,
     /// How they are archived.
     archive: Option<ArchiveBody>,
@@ -241,7 +241,7 @@ pub(crate) struct PlanBody {
     oldest: Option<String>,
     /// The newest of them.
     newest: Option<String>,
-    /// Logs past the policy's term that stay: held, by_floor, by_policy, conflicts, already_archived.
+    /// Logs past the policy's term that stay: `held`, `by_floor`, `by_policy`, `conflicts`, `already_archived`.
     #[schema(value_type = Object)]
     staying: (),
     /// Those that go by action, the 20 most frequent.

@@ -175,9 +175,10 @@ impl Planner {
             (hour(log.recorded_at), Place { recorded_at: log.recorded_at, id: log.id });
         self.close_before(hour);
         let of_object = self.of_object(log);
-        let (cell, open) = self.open.entry(log.class).or_insert_with(|| {
-            (Cell { class: log.class, hour, tally: Tally::default() }, None)
-        });
+        let (cell, open) = self
+            .open
+            .entry(log.class)
+            .or_insert_with(|| (Cell { class: log.class, hour, tally: Tally::default() }, None));
         cell.tally.add(log.bytes);
         if let Some(unit_id) = of_object {
             let new = || Again { unit_id, class: log.class, hour, tally: Tally::default() };
@@ -216,8 +217,9 @@ impl Planner {
 
     /// The plan; `complete` says whether the stream came to its end.
     pub fn finish(mut self, complete: bool) -> Plan {
-        let open: Vec<RetentionClass> = self.open.keys().copied().collect();
-        open.into_iter().for_each(|class| self.close(class));
+        while let Some(class) = self.open.keys().next().copied() {
+            self.close(class);
+        }
         self.plan.again.extend(std::mem::take(&mut self.again).into_values());
         let mut actions: Vec<ActionTally> =
             self.actions.into_iter().map(|(action, tally)| ActionTally { action, tally }).collect();

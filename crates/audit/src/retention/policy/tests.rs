@@ -168,6 +168,10 @@ fn what_is_wrong_is_told_where_and_how() {
         let told = problems.iter().any(|p| p.pointer == pointer && p.detail.contains(word));
         assert!(told, "{path} {value}: {problems:?}");
     }
+}
+
+#[test]
+fn several_problems_are_told_at_once_and_not_too_many() {
     for body in [json!(null), json!("policy"), json!([])] {
         assert_eq!(PolicyDraft::read(&body, false, now()).unwrap_err()[0].pointer, "", "{body}");
     }

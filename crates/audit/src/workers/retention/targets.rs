@@ -64,9 +64,10 @@ impl Targets {
             Notify::Slack { name } => (name, true),
             Notify::Webhook { name } => (name, false),
         };
-        let place = self.0.get(name).filter(|place| {
-            place.tenants.as_ref().is_none_or(|tenants| tenants.contains(tenant))
-        });
+        let place = self
+            .0
+            .get(name)
+            .filter(|place| place.tenants.as_ref().is_none_or(|tenants| tenants.contains(tenant)));
         match place.map(|place| &place.target) {
             Some(target) if matches!(target, Target::Slack(_)) == slack => Ok(target.clone()),
             Some(target) => Err(format!("{name:?} is a {} here", target.sink())),

@@ -61,7 +61,10 @@ async fn a_run_executes_the_plan_that_a_simulation_shows() {
     assert_eq!(run.state, RunState::Running);
     assert_eq!(hex::encode(run.fingerprint.unwrap()), shown.rules_fingerprint);
     assert_eq!(run.snapshot_xmin, Some(shown.snapshot_xmin));
-    assert_eq!((run.counters.planned.events, run.counters.planned.bytes), (shown.events, shown.bytes));
+    assert_eq!(
+        (run.counters.planned.events, run.counters.planned.bytes),
+        (shown.events, shown.bytes)
+    );
     let units = scene.units(id).await;
     assert_eq!(units.len(), shown.units.len());
     for (unit, planned) in units.iter().zip(&shown.units) {
@@ -71,7 +74,8 @@ async fn a_run_executes_the_plan_that_a_simulation_shows() {
     }
     let mut outbox = scene.outbox().await;
     outbox.retain(|(kind, ..)| kind == "ARCHIVE_BY_POLICY");
-    let told: Vec<_> = outbox.iter().map(|(_, group, body)| (group.as_str(), &body["unit_id"])).collect();
+    let told: Vec<_> =
+        outbox.iter().map(|(_, group, body)| (group.as_str(), &body["unit_id"])).collect();
     let ids: Vec<_> = units.iter().map(|unit| json!(unit.id)).collect();
     assert_eq!(told, ids.iter().map(|id| ("acme", id)).collect::<Vec<_>>(), "each once, in order");
     // A message that comes twice changes nothing.
@@ -92,7 +96,10 @@ async fn the_version_that_a_run_names_is_the_one_that_counts() {
     scene.write(&acme(), &spec, 1).await;
     scene.evaluate(id).await.unwrap();
     let plan = scene.run(id).await.unwrap().plan.unwrap();
-    assert_eq!((&plan["policy_version"], &plan["by_action"][0]["action"]), (&json!(1), &json!("act.1")));
+    assert_eq!(
+        (&plan["policy_version"], &plan["by_action"][0]["action"]),
+        (&json!(1), &json!("act.1"))
+    );
     assert!(scene.told("ARCHIVE_BY_POLICY").await > 0);
     assert_eq!(scene.told("CLEANUP_BY_POLICY").await, 0);
 }
@@ -118,7 +125,8 @@ async fn nothing_to_do_is_done_at_once_and_told() {
     let scene = Scene::new(10).await;
     let mut spec = free();
     spec["filter"] = json!({"actions": ["nothing"]});
-    spec["notify"] = json!([{"type": "email", "to": "a@example.com"}, {"type": "slack", "name": "ops"}]);
+    spec["notify"] =
+        json!([{"type": "email", "to": "a@example.com"}, {"type": "slack", "name": "ops"}]);
     scene.write(&acme(), &spec, 0).await;
     let id = scene.schedule(slot()).await.unwrap();
     scene.evaluate(id).await.unwrap();
@@ -167,8 +175,12 @@ async fn a_run_that_deletes_much_more_than_the_last_one_waits() {
     let first = scene.schedule(slot()).await.unwrap();
     scene.evaluate(first).await.unwrap();
     assert_eq!(scene.run(first).await.unwrap().state, RunState::Running, "nothing to grow from");
-    scene.sql("UPDATE retention_runs SET state = 'done', deleted_events = 33, units_open = 0;
-               UPDATE archive_units SET state = 'kept'").await;
+    scene
+        .sql(
+            "UPDATE retention_runs SET state = 'done', deleted_events = 33, units_open = 0;
+               UPDATE archive_units SET state = 'kept'",
+        )
+        .await;
     let second = scene.schedule(slot() + TimeDelta::days(1)).await.unwrap();
     scene.evaluate(second).await.unwrap();
     let run = scene.run(second).await.unwrap();
@@ -182,8 +194,11 @@ async fn a_planning_that_was_cut_off_goes_on_by_its_plan_and_doubles_nothing() {
     scene.write(&acme(), &free(), 0).await;
     let id = scene.schedule(slot()).await.unwrap();
     scene.evaluate(id).await.unwrap();
-    let (whole, units, messages) =
-        (scene.run(id).await.unwrap(), scene.units(id).await, scene.told("ARCHIVE_BY_POLICY").await);
+    let (whole, units, messages) = (
+        scene.run(id).await.unwrap(),
+        scene.units(id).await,
+        scene.told("ARCHIVE_BY_POLICY").await,
+    );
     assert!(units.len() > 4);
     // Back to where a planner died: the plan is kept, two units are there, none is told.
     scene.sql("DELETE FROM archive_units WHERE number > 2; DELETE FROM outbox;
@@ -199,7 +214,10 @@ async fn a_planning_that_was_cut_off_goes_on_by_its_plan_and_doubles_nothing() {
     scene.evaluate(id).await.unwrap();
     assert_eq!(scene.units(id).await, units);
     let after = scene.run(id).await.unwrap();
-    assert_eq!((after.plan, after.counters, after.units), (whole.plan, whole.counters, whole.units));
+    assert_eq!(
+        (after.plan, after.counters, after.units),
+        (whole.plan, whole.counters, whole.units)
+    );
     assert_eq!(scene.told("ARCHIVE_BY_POLICY").await, messages);
     // And where it died between two pages of messages.
     scene.sql("DELETE FROM outbox; UPDATE retention_runs SET units_told = 3").await;
@@ -214,7 +232,10 @@ async fn runs_of_a_policy_follow_each_other_and_leave_each_others_logs() {
     let first = scene.schedule(slot()).await.unwrap();
     let second = scene.schedule(slot() + TimeDelta::days(1)).await.unwrap();
     let waits = scene.evaluate(second).await;
-    assert!(matches!(waits, Err(Failure::Snooze(wait)) if wait >= Duration::from_secs(1)), "{waits:?}");
+    assert!(
+        matches!(waits, Err(Failure::Snooze(wait)) if wait >= Duration::from_secs(1)),
+        "{waits:?}"
+    );
     scene.evaluate(first).await.unwrap();
     assert!(matches!(scene.evaluate(second).await, Err(Failure::Snooze(_))), "it is at work");
     // It never ends: the next one goes on without its logs.
@@ -239,7 +260,10 @@ async fn what_an_object_holds_already_goes_by_that_object() {
     let units = scene.units(id).await;
     let again: Vec<_> = units.iter().filter(|unit| unit.work == Work::Again).collect();
     assert_eq!(again.len(), 1);
-    assert_eq!((again[0].state, again[0].object.as_deref()), (UnitState::Sealed, Some("archive/acme/part-1")));
+    assert_eq!(
+        (again[0].state, again[0].object.as_deref()),
+        (UnitState::Sealed, Some("archive/acme/part-1"))
+    );
     assert!(again[0].counters.planned.events > 10);
     let outbox = scene.outbox().await;
     let by: Vec<_> = outbox.iter().filter(|(kind, ..)| kind == "CLEANUP_ARCHIVED").collect();
@@ -286,8 +310,12 @@ async fn a_cancelled_run_does_nothing_more() {
 #[tokio::test]
 async fn what_a_plan_does_not_cover_is_the_next_part() {
     let scene = Scene::new(0).await;
-    scene.sql("SELECT flotilla_make_partition('7y', month) FROM generate_series(
-                 '2023-01-01'::timestamptz, '2026-03-01'::timestamptz, '1 month') month").await;
+    scene
+        .sql(
+            "SELECT flotilla_make_partition('7y', month) FROM generate_series(
+                 '2023-01-01'::timestamptz, '2026-03-01'::timestamptz, '1 month') month",
+        )
+        .await;
     scene.sql("INSERT INTO logs (tenant, id, retention_class, recorded_at, record, sha256, leaf_salt,
                                  actor_type, actor_id, action, outcome)
                SELECT 'acme', gen_random_uuid(), '7y', '2023-01-01'::timestamptz + n * interval '1 hour', '',

@@ -17,7 +17,8 @@ async fn braked(double: &HttpDouble, notify: serde_json::Value) -> (Scene, uuid:
     });
     let targets: Targets = json.to_string().parse().unwrap();
     let scene = Scene::with_targets(100, targets).await;
-    let spec = json!({"keep": "P1D", "brake": {"share_max": 0.1, "growth_max": 9}, "notify": notify});
+    let spec =
+        json!({"keep": "P1D", "brake": {"share_max": 0.1, "growth_max": 9}, "notify": notify});
     scene.write(&acme(), &spec, 0).await;
     let id = scene.schedule(slot()).await.unwrap();
     scene.evaluate(id).await.unwrap();
@@ -28,9 +29,7 @@ async fn braked(double: &HttpDouble, notify: serde_json::Value) -> (Scene, uuid:
 #[tokio::test]
 async fn each_target_is_told_once_however_often_its_message_comes() {
     let double = HttpDouble::start().await;
-    double.programme(|seen| {
-        Answer::status(200).body(if seen.path == "/ops" { "ok" } else { "" })
-    });
+    double.programme(|seen| Answer::status(200).body(if seen.path == "/ops" { "ok" } else { "" }));
     let notify = json!([{"type": "slack", "name": "ops"}, {"type": "webhook", "name": "hook"}]);
     let (scene, id) = braked(&double, notify).await;
     for _ in 0..2 {
@@ -41,7 +40,10 @@ async fn each_target_is_told_once_however_often_its_message_comes() {
     let paths: Vec<_> = seen.iter().map(|seen| seen.path.as_str()).collect();
     assert_eq!(paths, ["/ops", "/hook"]);
     let slack = seen[0].text();
-    assert!(slack.contains("waits for an approval") && slack.contains("100 of the tenant"), "{slack}");
+    assert!(
+        slack.contains("waits for an approval") && slack.contains("100 of the tenant"),
+        "{slack}"
+    );
     assert_eq!(seen[1].json()["type"], "retention.run.braked");
 }
 
@@ -53,7 +55,8 @@ async fn a_dead_target_is_its_own_messages_trouble_and_no_runs() {
                         {"type": "email", "to": "ops@example.com"}]);
     let (scene, id) = braked(&double, notify).await;
     // It counts against the message and is no sign that a sink of ours is down.
-    let Err(Failure::Retry(error) | Failure::RetryAfter(error, _)) = scene.notify(id, 0).await else {
+    let Err(Failure::Retry(error) | Failure::RetryAfter(error, _)) = scene.notify(id, 0).await
+    else {
         panic!("a 503 is tried again")
     };
     assert_eq!(error.class, ErrorClass::Handling);
@@ -66,7 +69,9 @@ async fn a_dead_target_is_its_own_messages_trouble_and_no_runs() {
     }
     // No mail server is set up.
     let mail = scene.notify(id, 2).await.unwrap_err();
-    assert!(!matches!(&mail, Failure::Retry(e) | Failure::RetryAfter(e, _) if e.class.feeds_breaker()));
+    assert!(
+        !matches!(&mail, Failure::Retry(e) | Failure::RetryAfter(e, _) if e.class.feeds_breaker())
+    );
     assert_eq!(scene.run(id).await.unwrap().state, RunState::Braked);
     // Back again, it is told.
     double.always(Answer::status(204));

@@ -167,7 +167,8 @@ fn actions_are_named_up_to_a_number_and_added_up_beyond() {
 #[test]
 fn what_is_archived_is_not_archived_again() {
     let mut only = policy(1, "P1D", Filter::default());
-    let archived = Candidate { archived: Some(Uuid::from_u128(50)), ..log("2026-01-01T10:00:00Z", 1, "a") };
+    let archived =
+        Candidate { archived: Some(Uuid::from_u128(50)), ..log("2026-01-01T10:00:00Z", 1, "a") };
     let planned = |policy: &RulePolicy| {
         let mut planner = planner(RuleSet::new(vec![policy.clone()], Vec::new()));
         assert!(planner.add(&archived));
@@ -183,7 +184,8 @@ fn what_is_archived_is_not_archived_again() {
 fn what_is_archived_already_goes_by_its_object() {
     let rules = RuleSet::new(vec![policy(1, "P1D", Filter::default())], Vec::new());
     let mut planner = planner(rules);
-    let by = |unit: u128, log: Candidate| Candidate { archived: Some(Uuid::from_u128(unit)), ..log };
+    let by =
+        |unit: u128, log: Candidate| Candidate { archived: Some(Uuid::from_u128(unit)), ..log };
     for log in [
         by(50, log("2026-01-01T10:00:00Z", 1, "a")),
         log("2026-01-01T10:10:00Z", 2, "a"),
@@ -213,7 +215,11 @@ fn what_a_run_is_at_is_left_out() {
         range(class, key("2026-01-01T10:00:02Z", 2), key("2026-01-01T10:00:05Z", 5)),
         range(class, key("2026-01-01T10:00:03Z", 3), key("2026-01-01T10:00:04Z", 4)),
         range(class, key("2026-01-01T10:00:08Z", 8), key("2026-01-01T10:00:08Z", 8)),
-        range(RetentionClass::Days7, key("2026-01-01T10:00:00Z", 0), key("2026-01-01T11:00:00Z", 9)),
+        range(
+            RetentionClass::Days7,
+            key("2026-01-01T10:00:00Z", 0),
+            key("2026-01-01T11:00:00Z", 9),
+        ),
     ];
     let mut planner = planner(rules).leaving_out(ranges);
     for n in 1..=9 {
