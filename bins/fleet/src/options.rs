@@ -15,13 +15,20 @@ pub(crate) enum ServiceName {
     IndexWorker,
     /// Writes logs into the archive; runs where an archive is set.
     ArchiveWorker,
-    /// What time starts: partitions, ageing.
+    /// Plans and starts what retention policies archive and delete.
+    RetentionWorker,
+    /// What time starts: partitions, ageing, schedules; and the outbox's relay.
     Scheduler,
 }
 
 impl ServiceName {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::IngestApi, Self::IndexWorker, Self::ArchiveWorker, Self::Scheduler];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::IngestApi,
+        Self::IndexWorker,
+        Self::ArchiveWorker,
+        Self::RetentionWorker,
+        Self::Scheduler,
+    ];
 
     /// The name of its binary.
     pub(crate) fn as_str(self) -> &'static str {
@@ -29,6 +36,7 @@ impl ServiceName {
             Self::IngestApi => "ingest-api",
             Self::IndexWorker => "index-worker",
             Self::ArchiveWorker => "archive-worker",
+            Self::RetentionWorker => "retention-worker",
             Self::Scheduler => "scheduler",
         }
     }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use audit::workers::{ArchiveWorker, IndexWorker, LegacyIndexWorker};
+use audit::workers::{ArchiveWorker, IndexWorker, LegacyIndexWorker, RetentionWorker};
 use chassis::config::{ConfigError, parse};
 use chassis::{
     App, BuildError, Context, Ended, Environment, Problem, Roles, Service, WorkerArgs, WorkerRun,
@@ -39,6 +39,7 @@ pub(crate) struct Configs {
     api: Option<<IngestApi as App>::Config>,
     index: Option<Run<IndexWorker>>,
     archive: Option<Run<ArchiveWorker>>,
+    retention: Option<Run<RetentionWorker>>,
     scheduler: Option<<Scheduler as App>::Config>,
 }
 
@@ -57,6 +58,10 @@ impl Configs {
                 .flatten(),
             archive: (up.runs(ServiceName::ArchiveWorker) && archives(environment))
                 .then(|| worker::<ArchiveWorker>(None, environment, &mut problems))
+                .flatten(),
+            retention: up
+                .runs(ServiceName::RetentionWorker)
+                .then(|| worker::<RetentionWorker>(None, environment, &mut problems))
                 .flatten(),
             scheduler: up
                 .runs(ServiceName::Scheduler)
@@ -167,24 +172,26 @@ pub(crate) struct Services {
     api: Option<IngestApi>,
     index: Option<Ready<IndexWorker>>,
     archive: Option<Ready<ArchiveWorker>>,
+    retention: Option<Ready<RetentionWorker>>,
     scheduler: Option<Scheduler>,
 }
 
 impl Services {
     /// Builds every service that has options.
     pub(crate) async fn build(configs: Configs, context: &Context) -> Result<Self, BuildError> {
-        let Configs { api, index, archive, scheduler } = configs;
+        let Configs { api, index, archive, retention, scheduler } = configs;
         let api = match api {
             Some(config) => Some(IngestApi::build(config, context).await?),
             None => None,
         };
         let index = connected::<IndexWorker>(index).await?;
         let archive = connected::<ArchiveWorker>(archive).await?;
+        let retention = connected::<RetentionWorker>(retention).await?;
         let scheduler = match scheduler {
             Some(config) => Some(Scheduler::build(config, context).await?),
             None => None,
         };
-        Ok(Self { api, index, archive, scheduler })
+        Ok(Self { api, index, archive, retention, scheduler })
     }
 
     /// Where the API listens, where it runs here.
@@ -194,7 +201,7 @@ impl Services {
 
     /// Runs them until each has drained. The first fault drains the others and is returned.
     pub(crate) async fn run(self, context: &Context, drains: &Drains) -> Result<Ended, BuildError> {
-        let Self { api, index, archive, scheduler } = self;
+        let Self { api, index, archive, retention, scheduler } = self;
         let behind = context.within(drains.behind);
         let front = async {
             let ended = match api {
@@ -207,19 +214,21 @@ impl Services {
         };
         let index = lane::<Index>(index, &behind, &drains.workers);
         let archive = lane::<ArchiveWorker>(archive, &behind, &drains.workers);
+        let retention = lane::<RetentionWorker>(retention, &behind, &drains.workers);
         let timed = async {
             match scheduler {
                 Some(scheduler) => scheduler.run(behind.clone(), drains.workers.clone()).await,
                 None => idle(&drains.workers).await,
             }
         };
-        let (front, index, archive, timed) = tokio::join!(
+        let (front, index, archive, retention, timed) = tokio::join!(
             async { drains.watch(front.await) },
             async { drains.watch(index.await) },
             async { drains.watch(archive.await) },
+            async { drains.watch(retention.await) },
             async { drains.watch(timed.await) },
         );
-        Ok(front?.and(index?).and(archive?).and(timed?))
+        Ok(front?.and(index?).and(archive?).and(retention?).and(timed?))
     }
 }
 

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod policy;
 mod reader;
 pub mod rules;
+pub mod slots;
 pub mod term;
 
 #[cfg(test)]

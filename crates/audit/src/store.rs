@@ -21,6 +21,7 @@ mod revisions;
 mod runs;
 mod scan;
 mod self_audit;
+pub mod slots;
 mod tickets;
 mod units;
 

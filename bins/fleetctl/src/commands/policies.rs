@@ -261,12 +261,13 @@ fn told(name: &str, simulation: &Value) -> String {
     }
     let staying = &plan["staying"];
     lines.push(format!(
-        "stays: {} held, {} by a legal minimum, {} by another policy, {} in conflict, {} archived already",
+        "stays: {} held, {} by a legal minimum, {} by another policy, {} in conflict, {} archived already, {} in the hands of a run",
         staying["held"],
         staying["by_floor"],
         staying["by_policy"],
         staying["conflicts"],
-        staying["already_archived"]
+        staying["already_archived"],
+        staying["in_progress"]
     ));
     match simulation["previous"].as_object() {
         Some(previous) => lines.push(format!(
@@ -348,7 +349,8 @@ mod tests {
             "policy_version": 2, "then": "delete", "as_of": "2026-03-01T00:00:00Z", "events": 7,
             "bytes": 700, "units": [{}], "oldest": "2026-01-01T00:00:00Z",
             "newest": "2026-01-02T00:00:00Z", "complete": false, "covers_until": "2026-01-03T00:00:00Z",
-            "staying": {"held": 1, "by_floor": 2, "by_policy": 3, "conflicts": 4, "already_archived": 5},
+            "staying": {"held": 1, "by_floor": 2, "by_policy": 3, "conflicts": 4, "already_archived": 5,
+                        "in_progress": 6},
             "by_action": [{"action": "a.b", "events": 6, "bytes": 600}],
             "other_actions": {"events": 1, "bytes": 100},
         });

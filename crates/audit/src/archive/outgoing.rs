@@ -48,6 +48,16 @@ impl Cause {
     }
 }
 
+/// A message that nothing led to but what its header says.
+pub(crate) async fn begin<M: Message>(
+    transaction: &mut PgConnection,
+    header: &Header,
+    message: &M,
+    now: DateTime<Utc>,
+) -> Result<(), PutError> {
+    put(transaction, &Cause { header: header.clone() }, message, now).await
+}
+
 /// A message that a message of the same tenant leads to, before there is a run to speak of.
 pub(crate) async fn follow<M: Message>(
     transaction: &mut PgConnection,

@@ -4,3 +4,4 @@
 mod evaluating;
 mod notifying;
 mod scene;
+mod scheduling;

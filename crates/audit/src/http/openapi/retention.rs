@@ -241,7 +241,8 @@ pub(crate) struct PlanBody {
     oldest: Option<String>,
     /// The newest of them.
     newest: Option<String>,
-    /// Logs past the policy's term that stay: `held`, `by_floor`, `by_policy`, `conflicts`, `already_archived`.
+    /// Logs past the policy's term that stay: `held`, `by_floor`, `by_policy`, `conflicts`,
+    /// `already_archived`, and `in_progress`: in the hands of a run that has not ended.
     #[schema(value_type = Object)]
     staying: (),
     /// Those that go by action, the 20 most frequent.

@@ -162,7 +162,7 @@ impl Planning<'_> {
     /// Makes the plan and keeps it; another's that was kept meanwhile is the one that counts.
     async fn make(&self) -> Result<Plan, Obstacle> {
         let (tenant, pool) = (&self.run.new.tenant, self.worker.database.pool());
-        let (mut planner, rules) = {
+        let (mut plan, rules) = {
             let mut connection = pool.acquire().await?;
             planning::planner(&mut connection, tenant, &self.policy, self.run.new.as_of).await?
         };
@@ -170,14 +170,14 @@ impl Planning<'_> {
         let complete = loop {
             // A connection per chunk: a plan that takes long leaves the pool to others.
             let mut connection = pool.acquire().await?;
-            match store::feed(&mut connection, tenant, &mut planner, after).await? {
+            match store::feed(&mut connection, tenant, &mut plan, after).await? {
                 Fed::More(place) => after = Some(place),
                 Fed::End => break true,
                 Fed::Full => break false,
             }
             (self.progress)();
         };
-        let plan = planner.finish(complete);
+        let plan = plan.finish(complete);
         let fingerprint = hex::decode(&plan.rules_fingerprint).ok();
         let planned = Planned {
             rules: serde_json::to_value(&*rules)?,

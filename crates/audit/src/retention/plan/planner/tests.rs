@@ -96,7 +96,7 @@ fn what_stays_is_counted_by_its_reason_and_the_rest_goes() {
     assert!(logs.iter().all(|log| planner.add(log)));
     let plan = planner.finish(true);
     let golden: serde_json::Value =
-        serde_json::from_str(include_str!("../../../golden/plan.json")).unwrap();
+        serde_json::from_str(include_str!("../../../../golden/plan.json")).unwrap();
     assert_eq!(json!(plan), golden, "{:#}", json!(plan));
     assert_eq!(serde_json::from_value::<Plan>(json!(plan)).unwrap(), plan);
     let cells: u64 = plan.cells.iter().map(|cell| cell.tally.events).sum();
