@@ -65,14 +65,8 @@ struct Cli {
 fn telemetry() -> anyhow::Result<()> {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
-    let lines = tracing_subscriber::fmt::layer()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(true)
-        .with_writer(std::io::sink);
-    let filter = tracing_subscriber::EnvFilter::new("info");
-    tracing_subscriber::registry().with(filter).with(lines).try_init()?;
+    let lines = chassis::json_lines(std::io::sink);
+    tracing_subscriber::registry().with(chassis::log_filter("info")?).with(lines).try_init()?;
     let seconds = Matcher::Suffix("_seconds".to_owned());
     let recorder = PrometheusBuilder::new();
     let recorder = recorder.set_buckets_for_metric(seconds, &BUCKETS)?.install_recorder()?;

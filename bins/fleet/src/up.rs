@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backends::Laptop;
 use crate::first_key;
-use crate::options::{BackendsName, UpConfig};
+use crate::options::{BackendsName, ServiceName, UpConfig};
 use crate::ready;
 use crate::report::Ready;
 use crate::services::{self, Configs, Drains, Services};
@@ -54,7 +54,7 @@ impl App for Fleet {
         problems
     }
 
-    async fn build(config: UpConfig, context: &Context) -> Result<Self, BuildError> {
+    async fn build(mut config: UpConfig, context: &Context) -> Result<Self, BuildError> {
         let process = Environment::process().with("LISTEN_ADDR", config.listen_addr.to_string());
         let (laptop, environment) = match config.backends {
             BackendsName::Aws => (None, process),
@@ -64,6 +64,9 @@ impl App for Fleet {
                 (Some(laptop), environment)
             }
         };
+        if !services::archives(&environment) {
+            config.except.push(ServiceName::ArchiveWorker);
+        }
         let configs = Configs::read(&config, &environment).map_err(BuildError::Config)?;
         let services = Box::pin(Services::build(configs, context)).await?;
         Ok(Self { config, services, laptop })

@@ -42,6 +42,6 @@ pub use signals::{Signals, StopNow};
 pub use status::Status;
 pub use telemetry::{
     DLQ_DEPTH, LogFormat, MetricsEmf, QUEUE_DEPTH, Telemetry, TelemetryOptions, TraceArgs,
-    TraceSampler,
+    TraceSampler, json_lines, log_filter,
 };
 pub use worker::{Ended, Lane, WorkerArgs, WorkerRun, dead_letter_url, run_worker, worker_command};

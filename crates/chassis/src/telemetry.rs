@@ -8,6 +8,8 @@
 mod args;
 mod emf;
 mod export;
+mod fields;
+mod filter;
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -19,17 +21,20 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use queue_core::trace::TARGET;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::service::BuildError;
 pub use args::{TraceArgs, TraceSampler};
 pub(crate) use emf::Emf;
 pub use emf::{DLQ_DEPTH, MetricsEmf, QUEUE_DEPTH};
 use export::Exporter;
+use fields::SpanFields;
+use filter::LogFilter;
 
 /// Upper bounds of latency histograms in seconds: from an insert to the seed's slowest archive.
 const SECONDS: [f64; 14] =
@@ -72,7 +77,7 @@ impl Telemetry {
     pub fn install(options: TelemetryOptions<'_>) -> Result<Self, BuildError> {
         // First: the exporter's counters are taken from it.
         let prometheus = recorder()?;
-        let filter = EnvFilter::try_new(options.level).map_err(BuildError::failed)?;
+        let filter = LogFilter::new(options.level).map_err(BuildError::failed)?;
         let json = match options.format {
             LogFormat::Json => true,
             LogFormat::Human => false,
@@ -81,12 +86,14 @@ impl Telemetry {
         let resource = resource(options.name, options.traces);
         let exporter = Exporter::new(options.traces, &resource)?;
         let installed = match &exporter {
-            None => tracing_subscriber::registry().with(filter).with(lines(json)).try_init(),
+            None => {
+                tracing_subscriber::registry().with(filter.layer()).with(lines(json)).try_init()
+            }
             Some(exporter) => {
                 let provider = provider(options.traces, exporter.clone(), resource);
                 tracing_subscriber::registry()
                     .with(spans(&provider))
-                    .with(lines(json).with_filter(filter))
+                    .with(lines(json).with_filter(filter.of_one_layer()))
                     .try_init()
             }
         };
@@ -137,16 +144,32 @@ where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
     if json {
-        let layer = tracing_subscriber::fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(true);
-        return layer.with_writer(std::io::stderr).boxed();
+        return json_lines(std::io::stderr);
     }
     let layer = tracing_subscriber::fmt::layer().compact().with_target(false);
     let colours = std::io::stderr().is_terminal();
     layer.with_ansi(colours).with_writer(std::io::stderr).boxed()
+}
+
+/// Log lines for machines, one JSON object each, to where `writer` says.
+pub fn json_lines<S, W>(writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(true);
+    layer.fmt_fields(SpanFields).with_writer(writer).boxed()
+}
+
+/// A filter for what `level` says: `info`, or directives like `info,sqlx=warn`.
+pub fn log_filter<S: tracing::Subscriber>(
+    level: &str,
+) -> Result<Box<dyn Layer<S> + Send + Sync>, BuildError> {
+    LogFilter::new(level).map(LogFilter::layer).map_err(BuildError::failed)
 }
 
 /// Spans of our own target, whatever the log level; events stay in the log, which names the span.
@@ -199,7 +222,7 @@ fn recorder() -> Result<PrometheusHandle, BuildError> {
 
 /// Says whether `level` can be understood: `info`, or directives like `info,sqlx=warn`.
 pub(crate) fn parse_level(level: &str) -> Result<String, String> {
-    EnvFilter::try_new(level)
+    LogFilter::new(level)
         .map(|_| level.to_owned())
         .map_err(|error| format!("not a log level: {error}"))
 }

@@ -82,9 +82,25 @@ enum WrittenBody<'a> {
     Packed(&'a str),
 }
 
-/// Read apart from the header: serde's `flatten` would re-encode the body.
+/// The header's fields and the others, read in one pass over the text: serde's `flatten` would re-encode
+/// the body.
 #[derive(Deserialize)]
-struct Carried {
+struct Read {
+    v: u32,
+    #[serde(rename = "type")]
+    kind: String,
+    id: EnvelopeId,
+    tenant: Tenant,
+    recorded_at: DateTime<Utc>,
+    correlation_id: String,
+    #[serde(default)]
+    causation_id: Option<String>,
+    #[serde(default)]
+    hops: u8,
+    #[serde(default)]
+    key: Option<String>,
+    #[serde(default)]
+    revision: Option<i64>,
     #[serde(default)]
     encoding: Encoding,
     /// Size of a packed body once unpacked.
@@ -113,17 +129,28 @@ pub enum EnvelopeError {
 impl Envelope {
     /// Reads an envelope; unknown fields are ignored.
     pub fn from_json(text: &str) -> Result<Self, EnvelopeError> {
-        let header: Header = serde_json::from_str(text)?;
-        let carried: Carried = serde_json::from_str(text)?;
-        let declared = carried.body_bytes;
-        let body = match (carried.body, carried.claim) {
-            (Some(body), None) if carried.encoding == Encoding::Json => Body::Inline(body),
+        let read: Read = serde_json::from_str(text)?;
+        let header = Header {
+            v: read.v,
+            kind: read.kind,
+            id: read.id,
+            tenant: read.tenant,
+            recorded_at: read.recorded_at,
+            correlation_id: read.correlation_id,
+            causation_id: read.causation_id,
+            hops: read.hops,
+            key: read.key,
+            revision: read.revision,
+        };
+        let declared = read.body_bytes;
+        let body = match (read.body, read.claim) {
+            (Some(body), None) if read.encoding == Encoding::Json => Body::Inline(body),
             (Some(body), None) => Body::Gzip(Gzipped {
                 bytes: declared.ok_or(EnvelopeError::Undeclared)?,
                 base64: serde_json::from_str(body.get())?,
             }),
             (None, Some(claim)) => {
-                let encoding = carried.encoding;
+                let encoding = read.encoding;
                 // What is not compressed is as large as the object that holds it.
                 let stored = (encoding == Encoding::Json).then_some(claim.size);
                 let bytes = declared.or(stored).ok_or(EnvelopeError::Undeclared)?;

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use contracts::errors::{HEADERS_TOO_LARGE, INTERNAL, OVERLOADED, RATE_LIMITED};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use queue_core::trace;
+use queue_core::trace::{self, Remote};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
@@ -215,7 +215,9 @@ fn span(method: &Method, info: &RequestInfo) -> Span {
         request_id = info.request_id,
         correlation_id = info.correlation_id,
     );
-    trace::continue_from(&span, info.traceparent.as_deref());
+    if let Some(remote) = Remote::of(info.traceparent.as_deref()) {
+        remote.continue_in(&span);
+    }
     span
 }
 

@@ -1,5 +1,8 @@
 //! One message's way through the engine: decoded, judged, handled, judged again, settled. Each step
 //! is a file; what to do between them is the table's answer in `decide`, carried out here.
+//!
+//! There is a future per message in hand, and it is copied when it is made. What hardly any message comes
+//! to is boxed, so that each is not as large as the rarest way through it.
 
 pub(crate) mod decode;
 pub(crate) mod fate;
@@ -168,7 +171,7 @@ impl<W: Worker> Core<W> {
                 self.arrive(case, decoded).await
             }
             Err(Undecodable { header: Some(header), packed: Some(body), .. }) => {
-                self.work_packed(taken, *header, *body, history).await
+                Box::pin(self.work_packed(taken, *header, *body, history)).await
             }
             Err(Undecodable { header, why, reason, .. }) => {
                 let header = header.map(|header| *header);
@@ -187,7 +190,7 @@ impl<W: Worker> Core<W> {
         let standing = self.standing(&case);
         match decide::decide(Event::Arrived, &standing, &case.schedule) {
             Action::Run => self.run(&mut case, decoded).await,
-            Action::RunAlone => self.run_alone(&mut case, decoded).await,
+            Action::RunAlone => Box::pin(self.run_alone(&mut case, decoded)).await,
             _ => {
                 let last = case.history.attempts.last();
                 let reason = last.map(|last| last.error.clone()).unwrap_or_default();
@@ -241,11 +244,14 @@ impl<W: Worker> Core<W> {
                 self.breakers.succeeded();
                 if !parts.is_empty()
                     && let Some(header) = &case.header
-                    && self
-                        .dead_letters
-                        .send_parts(case.received, header, &case.history, &parts)
-                        .await
-                        .is_err()
+                    && Box::pin(self.dead_letters.send_parts(
+                        case.received,
+                        header,
+                        &case.history,
+                        &parts,
+                    ))
+                    .await
+                    .is_err()
                 {
                     return self.apply(case, Event::NotDeadLettered, "").await;
                 }
@@ -288,7 +294,7 @@ impl<W: Worker> Core<W> {
         if error.class.feeds_breaker() {
             self.breakers.failed(&error.to_string());
         }
-        if !self.record(case, &error, counts).await {
+        if !Box::pin(self.record(case, &error, counts)).await {
             self.breakers.failed("the attempt store does not answer");
         }
         let event = Event::Failed { class: error.class, at_least };

@@ -24,8 +24,6 @@ pub struct Received {
     pub receives: u32,
     /// When it was sent, milliseconds since the epoch by the broker's clock.
     pub sent_at_ms: i64,
-    /// When it was first received, milliseconds since the epoch by the broker's clock.
-    pub first_received_at_ms: Option<i64>,
     /// FIFO group, or the tenant on a fair standard queue.
     pub group: Option<String>,
     /// Position inside its FIFO group.

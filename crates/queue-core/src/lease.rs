@@ -98,6 +98,11 @@ impl Lease {
         self.current().receipt.clone()
     }
 
+    /// Whether `receipt` is the newest.
+    pub(crate) fn has(&self, receipt: &str) -> bool {
+        self.current().receipt == receipt
+    }
+
     pub(crate) fn ends(&self) -> Instant {
         self.current().ends
     }
@@ -255,7 +260,7 @@ impl Held {
     pub(crate) fn let_go(&self, receipt: &str) -> bool {
         // Receipts are lent under the same lock.
         let _table = self.leases.table();
-        let gone = self.lease.receipt() == receipt;
+        let gone = self.lease.has(receipt);
         self.lease.returned.store(gone, Ordering::Release);
         gone
     }

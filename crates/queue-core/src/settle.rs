@@ -108,7 +108,7 @@ impl Settler {
             let receipt = lease.receipt();
             let error = match self.deletes.call((), receipt.clone(), receipt.len()).await {
                 // A duplicate arrived meanwhile: its receipt is the one that deletes.
-                Ok(Ok(())) if lease.receipt() != receipt => continue,
+                Ok(Ok(())) if !lease.has(&receipt) => continue,
                 Ok(Ok(())) => {
                     self.processed.forget(lease.message_id());
                     return Settled::Confirmed;
@@ -117,7 +117,7 @@ impl Settler {
                 Err(full) => EntryError::Transient(full.to_string()),
             };
             self.processed.remember(lease.message_id());
-            let again = matches!(error, EntryError::Transient(_)) || lease.receipt() != receipt;
+            let again = matches!(error, EntryError::Transient(_)) || !lease.has(&receipt);
             if !again || !self.wait(&mut pause, lease).await {
                 events::Unsettled { message: lease.message_id(), call: "delete", error: &error }
                     .emit(&self.meters);
@@ -173,7 +173,7 @@ impl Settler {
         let lease = held.lease();
         let mut pause = PAUSE;
         loop {
-            let again = matches!(error, EntryError::Transient(_)) || lease.receipt() != receipt;
+            let again = matches!(error, EntryError::Transient(_)) || !lease.has(&receipt);
             if !again || !self.wait(&mut pause, lease).await {
                 events::Unsettled { message: lease.message_id(), call: "give back", error: &error }
                     .emit(&self.meters);

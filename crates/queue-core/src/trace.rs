@@ -41,17 +41,26 @@ pub fn is_valid(text: &str) -> bool {
     parse(text).is_some()
 }
 
-/// Whether a span that continues `traceparent` can be part of an exported trace: there is none yet,
-/// or it is one that is sampled. What is not costs no more than a log span.
-pub fn may_be_sampled(traceparent: Option<&str>) -> bool {
-    traceparent.and_then(parse).is_none_or(|context| context.is_sampled())
-}
+/// The trace that something came with.
+#[derive(Clone, Debug)]
+pub struct Remote(SpanContext);
 
-/// Makes `span` continue the trace that `traceparent` names; tells whether it does. To be called
-/// before the span is entered; a text that is no `traceparent` changes nothing.
-pub fn continue_from(span: &Span, traceparent: Option<&str>) -> bool {
-    let Some(remote) = traceparent.and_then(parse) else { return false };
-    span.set_parent(Context::new().with_remote_span_context(remote)).is_ok()
+impl Remote {
+    /// What `traceparent` names; `None` where there is none that can be continued.
+    pub fn of(traceparent: Option<&str>) -> Option<Self> {
+        traceparent.and_then(parse).map(Self)
+    }
+
+    /// Whether its sender exports it. A span that continues one that is not costs more than a log span
+    /// and is never seen.
+    pub fn is_sampled(&self) -> bool {
+        self.0.is_sampled()
+    }
+
+    /// Makes `span` continue it; tells whether it does. To be called before the span is entered.
+    pub fn continue_in(self, span: &Span) -> bool {
+        span.set_parent(Context::new().with_remote_span_context(self.0)).is_ok()
+    }
 }
 
 /// What a message or a request that `span` sends carries on; `None` when nobody traces.
@@ -137,7 +146,7 @@ fn unsampled() -> Context {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_valid, may_be_sampled};
+    use super::{Remote, is_valid};
 
     const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -161,10 +170,10 @@ mod tests {
 
     #[test]
     fn the_sender_s_decision_is_read_from_the_flags() {
-        assert!(may_be_sampled(Some(SAMPLED)));
-        assert!(may_be_sampled(None), "the root decides");
-        assert!(may_be_sampled(Some("no context")), "that is none");
-        assert!(!may_be_sampled(Some(&SAMPLED.replace("b7-01", "b7-00"))));
-        assert!(!may_be_sampled(Some(&SAMPLED.replace("b7-01", "b7-02"))), "another flag");
+        let sampled = |text: &str| Remote::of(Some(text)).map(|remote| remote.is_sampled());
+        assert_eq!(sampled(SAMPLED), Some(true));
+        assert_eq!(sampled(&SAMPLED.replace("b7-01", "b7-00")), Some(false));
+        assert_eq!(sampled(&SAMPLED.replace("b7-01", "b7-02")), Some(false), "another flag");
+        assert!(Remote::of(None).is_none() && sampled("no context").is_none(), "the root decides");
     }
 }

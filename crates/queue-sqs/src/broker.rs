@@ -52,7 +52,6 @@ impl Sqs {
         let client = |attempt: Duration| {
             let timeouts = TimeoutConfig::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
-                .read_timeout(attempt)
                 .operation_attempt_timeout(attempt)
                 .build();
             let config = Builder::from(&shared)

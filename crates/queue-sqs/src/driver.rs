@@ -21,10 +21,9 @@ use crate::broker::{WAIT_MARGIN, WAIT_MAX};
 use crate::classify::{call_error, entry_error};
 
 /// What a receive asks for beside the body. `MessageGroupId` is the tenant on fair standard queues.
-const SYSTEM_ATTRIBUTES: [MessageSystemAttributeName; 5] = [
+const SYSTEM_ATTRIBUTES: [MessageSystemAttributeName; 4] = [
     MessageSystemAttributeName::ApproximateReceiveCount,
     MessageSystemAttributeName::SentTimestamp,
-    MessageSystemAttributeName::ApproximateFirstReceiveTimestamp,
     MessageSystemAttributeName::MessageGroupId,
     MessageSystemAttributeName::SequenceNumber,
 ];
@@ -202,10 +201,10 @@ fn results<'a>(
 }
 
 fn received(message: Message) -> Received {
-    let system = message.attributes.unwrap_or_default();
-    let number = |name| system.get(&name).and_then(|value| value.parse::<i64>().ok());
-    let text = |name| system.get(&name).cloned();
-    let receives = number(MessageSystemAttributeName::ApproximateReceiveCount).unwrap_or(1);
+    let mut system = message.attributes.unwrap_or_default();
+    let mut text = |name| system.remove(&name);
+    let number = |text: Option<String>| text.and_then(|value| value.parse::<i64>().ok());
+    let receives = number(text(MessageSystemAttributeName::ApproximateReceiveCount)).unwrap_or(1);
     let attributes = message.message_attributes.unwrap_or_default().into_iter();
     let mut attributes: Vec<(String, String)> =
         attributes.filter_map(|(name, value)| Some((name, value.string_value?))).collect();
@@ -215,8 +214,7 @@ fn received(message: Message) -> Received {
         receipt: message.receipt_handle.unwrap_or_default(),
         body: message.body.unwrap_or_default(),
         receives: u32::try_from(receives).unwrap_or(1),
-        sent_at_ms: number(MessageSystemAttributeName::SentTimestamp).unwrap_or(0),
-        first_received_at_ms: number(MessageSystemAttributeName::ApproximateFirstReceiveTimestamp),
+        sent_at_ms: number(text(MessageSystemAttributeName::SentTimestamp)).unwrap_or(0),
         group: text(MessageSystemAttributeName::MessageGroupId),
         sequence: text(MessageSystemAttributeName::SequenceNumber),
         attributes,

@@ -180,7 +180,6 @@ fn received(delivery: &Delivery) -> Received {
         body: message.body.clone(),
         receives: delivery.receives,
         sent_at_ms: delivery.sent_at_ms,
-        first_received_at_ms: Some(delivery.first_received_at_ms),
         group: message.group.as_deref().map(str::to_owned),
         sequence: delivery.sequence.map(|sequence| sequence.to_string()),
         attributes: message.attributes.iter().filter_map(text).collect(),

@@ -347,8 +347,12 @@ impl Scene {
             Arc::new(SystemClock),
             SealerConfig::default(),
         );
-        while sealer.pass().await.unwrap().unstored > 0 {}
-        sealer.head_now(&acme()).await.unwrap();
+        // A pass bounds each of its calls; on a busy machine one may not be answered in time.
+        eventually(PATIENCE, "everything is sealed", async || {
+            matches!(sealer.pass().await, Ok(pass) if pass.unstored == 0).then_some(())
+        })
+        .await;
+        eventually(PATIENCE, "a head", async || sealer.head_now(&acme()).await.ok()).await;
         let source = Directory::open(&self.archive()).unwrap();
         let report = verify(&source, &[signer().key().clone()], &Options::default(), |_| ());
         let report = report.unwrap();

@@ -54,11 +54,11 @@ async fn one_admin_port_shows_every_service() {
     });
     let ready = ready.await;
     let checks = ready["checks"].as_array().unwrap();
-    for name in ["postgres", "redis", "audit-index"] {
+    for name in ["postgres", "redis", "audit-index", "audit-archive", "objects"] {
         assert!(checks.iter().any(|check| check["name"] == name), "{name}: {ready}");
     }
     let status = fleet.admin("/status").await;
-    for section in ["api", "audit-index", "scheduler"] {
+    for section in ["api", "audit-index", "audit-archive", "scheduler"] {
         assert!(status["sections"][section].is_object(), "{section}: {status}");
     }
     let mode = std::fs::metadata(place.state_dir().join("fleet.env")).unwrap().permissions().mode();
@@ -70,7 +70,10 @@ async fn one_admin_port_shows_every_service() {
 async fn a_service_left_out_can_run_beside() {
     let place = Place::new();
     let fleet = place.start_with(&["--except", "index-worker"]).await;
-    assert_eq!(fleet.ready["services"], serde_json::json!(["ingest-api", "scheduler"]));
+    assert_eq!(
+        fleet.ready["services"],
+        serde_json::json!(["ingest-api", "archive-worker", "scheduler"])
+    );
     let key = fleet.key();
     let sent = fleet.post(&key, "beside").await;
     assert!(fleet.find(&key, "beside").await.is_empty(), "nobody indexes yet");

@@ -74,7 +74,7 @@ impl Sealer {
         let origin = origin(signer.key().name(), tenant);
         let head = Head { origin, size, root: tree.root(), at };
         let file = match tokio::time::timeout(SIGN_TIMEOUT, head.sign(signer)).await {
-            Ok(signed) => signed?,
+            Ok(file) => file?,
             Err(_) => return Err(SealError::SignTimeout(key_id)),
         };
         reach(CrashPoint::AfterHeadSign);

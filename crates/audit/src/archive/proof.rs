@@ -15,6 +15,8 @@ use super::unit::{Hand, Obstacle};
 
 /// Chunks that wait for the decoder at most.
 const WAITING: usize = 8;
+/// Packed bytes after which the work is said to go on.
+const BEAT_BYTES: usize = 4 * 1024 * 1024;
 
 /// What an object holds by its own bytes.
 #[derive(Debug)]
@@ -44,11 +46,16 @@ pub(super) async fn read_back(
         })?;
         Ok::<_, io::Error>(seen(observed, events, &tenant))
     });
+    let mut since_beat = 0;
     while let Some(chunk) = body.chunk().await? {
+        since_beat += chunk.len();
         if chunks.send(chunk).await.is_err() {
             break;
         }
-        hand.beat().await?;
+        if since_beat >= BEAT_BYTES {
+            since_beat = 0;
+            hand.beat().await?;
+        }
     }
     drop(chunks);
     let seen = decoder.await.map_err(io::Error::other).and_then(|seen| seen);

@@ -235,16 +235,15 @@ impl Sealer {
     /// Seals one document, stores it, marks it.
     async fn document(&self, tenant: &Tenant, row: &Unstored) -> Result<(), SealError> {
         let document = intact(row)?;
-        let seal = match &row.seal {
-            Some(kept) => kept.clone(),
-            None => {
-                let made = self.seal(&document, row).await?;
-                reach(CrashPoint::AfterSign);
-                let keep = store::keep_seal(self.database.pool(), tenant, row.sequence, &made);
-                let kept = timed(CALL_TIMEOUT, keep).await?;
-                reach(CrashPoint::AfterSealKept);
-                kept
-            }
+        let seal = if let Some(kept) = &row.seal {
+            kept.clone()
+        } else {
+            let made = self.seal(&document, row).await?;
+            reach(CrashPoint::AfterSign);
+            let keep = store::keep_seal(self.database.pool(), tenant, row.sequence, &made);
+            let kept = timed(CALL_TIMEOUT, keep).await?;
+            reach(CrashPoint::AfterSealKept);
+            kept
         };
         let file = [&row.document[..], b"\n", &seal].concat();
         let name = document_name(tenant, row.sequence, row.kind);

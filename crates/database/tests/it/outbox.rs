@@ -206,7 +206,7 @@ async fn a_refused_message_stays_holds_its_group_and_nobody_else() {
     let worker = database.connect(Role::Worker);
     let queue = Arc::new(Picky::default());
     queue.refuses.lock().expect("a lock").push(2);
-    let group = |n: u32| if n % 2 == 0 { "even" } else { "odd" };
+    let group = |n: u32| if n.is_multiple_of(2) { "even" } else { "odd" };
     put(worker.pool(), (1..=6).map(|n| draft(&FIFO, n).in_group(group(n)))).await;
     let relay = relay(&worker, &FIFO, queue.clone());
     assert_eq!(relay.pass().await.expect("passes").sent, 3);

@@ -85,6 +85,7 @@ fn made_up(name: &str, kind: &str) -> &'static str {
         (_, "uuid") => "gen_random_uuid()",
         (_, "bytea") => "sha256(random()::text::bytea)",
         (_, "timestamp with time zone") => "now()",
+        (_, "date") => "current_date",
         (_, "jsonb") => "'{}'",
         (_, "boolean") => "false",
         (_, "bigint" | "integer" | "smallint") => "1",

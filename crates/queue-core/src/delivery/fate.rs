@@ -130,7 +130,7 @@ impl<W: Worker> Core<W> {
     pub(crate) async fn note(&self, case: &mut Case<'_>, code: ErrorCode, why: &str) {
         let ran_alone = case.history.attempts.last().is_some_and(marks_alone);
         if ran_alone || self.standing(case).unaccounted >= NOTE_FROM {
-            self.record(case, &Error::infrastructure(code, why), false).await;
+            Box::pin(self.record(case, &Error::infrastructure(code, why), false)).await;
         }
     }
 
@@ -147,7 +147,7 @@ impl<W: Worker> Core<W> {
                 Err(_) => return self.store_is_down(case),
             },
             Action::Reject(code) => match self.park(case, Place::Rejected, code, reason).await {
-                Ok(true) => return self.reject(case, code, reason).await,
+                Ok(true) => return Box::pin(self.reject(case, code, reason)).await,
                 Ok(false) => (self.delay_after_rejection(case, &standing), Outcome::Retried),
                 Err(_) => return self.store_is_down(case),
             },
@@ -183,7 +183,7 @@ impl<W: Worker> Core<W> {
     ) -> Result<bool, ParkStoreError> {
         let Some(parking) = &self.parking else { return Ok(true) };
         let (received, header) = (case.received, case.header.as_ref());
-        parking.park::<W::Message>(received, header, place, code, reason).await
+        Box::pin(parking.park::<W::Message>(received, header, place, code, reason)).await
     }
 
     /// Without the parking store nothing of the group may go on; no attempt is used up.

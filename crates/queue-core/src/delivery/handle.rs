@@ -12,7 +12,7 @@ use tracing::{Instrument, Span};
 use super::decode::Decoded;
 use crate::events::Meters;
 use crate::lease::{Cause, Lease};
-use crate::trace;
+use crate::trace::{self, Remote};
 use crate::worker::{Attempt, Delivery, Failure, RejectedPart, Worker};
 
 /// What a handler answered, or was stopped by.
@@ -50,10 +50,11 @@ pub(crate) async fn handle<W: Worker>(
     lease.progress();
     let started = Instant::now();
     let run = AssertUnwindSafe(async { worker.handle(delivery).await }).catch_unwind();
+    let mut run = std::pin::pin!(run.instrument(span));
     let answer = tokio::select! {
         biased;
         // What the handler has finished counts, also when it was cancelled at that moment.
-        answer = run.instrument(span.clone()) => match answer {
+        answer = run.as_mut() => match answer {
             Ok(Ok(())) => {
                 Answer::Done(std::mem::take(&mut *parts.lock().unwrap_or_else(PoisonError::into_inner)))
             }
@@ -65,19 +66,19 @@ pub(crate) async fn handle<W: Worker>(
         }
     };
     meters.handled(started.elapsed());
-    tell(&span, &answer);
+    tell(run.as_ref().get_ref().span(), &answer);
     answer
 }
 
 /// The span of one run: in every log line of it, and in the message's trace where that is sampled.
 fn span(queue: &'static str, header: &Header, traceparent: Option<&str>) -> Span {
     macro_rules! message {
-        ($target:expr) => {
+        ($target:expr $(, otel.kind = $kind:literal)?) => {
             tracing::info_span!(
                 target: $target,
                 parent: None,
                 "message",
-                otel.kind = tracing::field::Empty,
+                $(otel.kind = $kind,)?
                 queue,
                 id = %header.id,
                 kind = header.kind,
@@ -86,14 +87,17 @@ fn span(queue: &'static str, header: &Header, traceparent: Option<&str>) -> Span
             )
         };
     }
-    if !trace::may_be_sampled(traceparent) {
-        return message!(module_path!());
+    match Remote::of(traceparent) {
+        Some(remote) if remote.is_sampled() => {
+            let span = message!(trace::TARGET, otel.kind = "consumer");
+            remote.continue_in(&span);
+            span
+        }
+        // Exported by nobody.
+        Some(_) => message!(module_path!()),
+        // Whether it begins a trace that is exported is the sampler's decision.
+        None => message!(trace::TARGET),
     }
-    let span = message!(trace::TARGET);
-    if trace::continue_from(&span, traceparent) {
-        span.record("otel.kind", "consumer");
-    }
-    span
 }
 
 /// How a run ended, for its trace.

@@ -137,7 +137,7 @@ impl Keeper {
                         current.ends = before + *length;
                     }
                 }
-                Some(Err(EntryError::LeaseLost(why))) if lease.receipt() == *receipt => {
+                Some(Err(EntryError::LeaseLost(why))) if lease.has(receipt) => {
                     self.lose(lease, why);
                 }
                 Some(Err(_)) | None => {}

@@ -39,7 +39,8 @@ impl Processed {
     }
 
     pub(crate) fn forget(&self, message_id: &str) {
-        self.with(|memory| memory.known.remove(message_id));
+        // Nearly always there is none, and then nothing has to be hashed.
+        self.with(|memory| !memory.known.is_empty() && memory.known.remove(message_id));
     }
 
     pub(crate) fn knows(&self, message_id: &str) -> bool {

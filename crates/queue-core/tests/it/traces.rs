@@ -7,7 +7,7 @@ use std::time::Duration;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor};
-use queue_core::trace::{self, Origin, TARGET};
+use queue_core::trace::{self, Origin, Remote, TARGET};
 use tracing_subscriber::layer::SubscriberExt;
 
 #[derive(Clone, Debug, Default)]
@@ -49,7 +49,8 @@ fn traced(work: impl FnOnce()) -> impl Fn(&str) -> Vec<SpanData> {
 fn hand_over(digit: char, flags: &str) -> (tracing::Span, Origin) {
     let (trace, span) = (digit.to_string().repeat(32), digit.to_string().repeat(16));
     let message = tracing::info_span!(target: TARGET, parent: None, "message");
-    assert!(trace::continue_from(&message, Some(&format!("00-{trace}-{span}-{flags}"))));
+    let remote = Remote::of(Some(&format!("00-{trace}-{span}-{flags}"))).unwrap();
+    assert!(remote.continue_in(&message));
     let origin = message.in_scope(Origin::here);
     (message, origin)
 }
@@ -102,7 +103,7 @@ fn what_a_span_sends_continues_its_trace() {
         let (message, _) = hand_over('d', "01");
         let sent = trace::traceparent(&message).unwrap();
         assert!(sent.starts_with(&format!("00-{}-", "d".repeat(32))) && sent.ends_with("-01"));
-        assert!(trace::is_valid(&sent) && trace::may_be_sampled(Some(&sent)), "{sent}");
+        assert!(Remote::of(Some(&sent)).unwrap().is_sampled(), "{sent}");
         trace::failed(&message, "sink-timeout: slow");
     });
     let status = ended("message").remove(0).status;
@@ -113,7 +114,7 @@ fn what_a_span_sends_continues_its_trace() {
 fn without_an_exporter_nothing_is_traced_and_nothing_breaks() {
     let span = tracing::info_span!(target: TARGET, "message");
     let context = format!("00-{}-{}-01", "a".repeat(32), "a".repeat(16));
-    assert!(!trace::continue_from(&span, Some(&context)));
+    assert!(!Remote::of(Some(&context)).unwrap().continue_in(&span));
     assert_eq!(trace::traceparent(&span), None);
     trace::batch(&span, [&Origin::here()]);
     trace::failed(&span, "no");

@@ -34,8 +34,7 @@ pub(crate) async fn a_message_arrives_as_it_was_sent(backend: Backend) {
     assert_eq!(received.group, sent.group, "the tenant of a fair queue");
     assert_eq!(received.receives, 1);
     assert!(!received.message_id.is_empty() && !received.receipt.is_empty());
-    let first = received.first_received_at_ms.unwrap();
-    assert!(received.sent_at_ms > 1_600_000_000_000 && first >= received.sent_at_ms);
+    assert!(received.sent_at_ms > 1_600_000_000_000);
     assert_eq!(queue.settle(&[received.receipt]).await.unwrap(), [Ok(())]);
     assert!(receive(&queue, 30).await.is_empty());
 }

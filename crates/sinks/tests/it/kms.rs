@@ -40,8 +40,8 @@ fn public_key(seed: u8, spec: &str) -> Answer {
 }
 
 /// Signs what is asked, as KMS does.
-fn signed(seen: &Seen, seed: u8) -> Answer {
-    let message = BASE64.decode(seen.json()["Message"].as_str().unwrap()).unwrap();
+fn signed(asked: &Seen, seed: u8) -> Answer {
+    let message = BASE64.decode(asked.json()["Message"].as_str().unwrap()).unwrap();
     let signature = private(seed).sign(&message).now_or_never().unwrap().unwrap();
     let signature = BASE64.encode(signature);
     Answer::json(json!({"KeyId": KEY_ID, "Signature": signature,

@@ -291,7 +291,6 @@ mod tests {
             body: body.into(),
             receives: 1,
             sent_at_ms: 1_000,
-            first_received_at_ms: None,
             group: Some("acme".into()),
             sequence: None,
             attributes: attributes.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect(),

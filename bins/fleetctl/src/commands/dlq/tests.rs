@@ -59,7 +59,6 @@ fn message(id: &str, receipt: &str) -> Received {
         body: id.into(),
         receives: 1,
         sent_at_ms: 1_000,
-        first_received_at_ms: None,
         group: None,
         sequence: None,
         attributes: Vec::new(),

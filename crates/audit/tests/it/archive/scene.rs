@@ -36,6 +36,9 @@ use uuid::Uuid;
 use super::double::Double;
 use crate::scene::{first_attempt, header, tenant};
 
+/// What a busy machine may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 pub(crate) fn acme() -> Tenant {
     tenant("acme")
 }
@@ -101,7 +104,7 @@ impl Scene {
             store::insert_batch(&mut connection, logs).await.unwrap();
         }
         // A plan takes what nothing that runs in the whole cluster can precede any more.
-        eventually(Duration::from_secs(120), "older transactions end", async || {
+        eventually(PATIENCE, "older transactions end", async || {
             let over = "SELECT pg_snapshot_xmin(pg_current_snapshot()) > max(ingest_xid) FROM logs";
             let over: Option<bool> =
                 sqlx::query_scalar(over).fetch_one(&mut *connection).await.unwrap();
@@ -287,8 +290,12 @@ impl Scene {
             Arc::new(SystemClock),
             SealerConfig::default(),
         );
-        while sealer.pass().await.unwrap().unstored > 0 {}
-        sealer.head_now(&acme()).await.unwrap();
+        // A pass bounds each of its calls; on a busy machine one may not be answered in time.
+        eventually(PATIENCE, "everything is sealed", async || {
+            matches!(sealer.pass().await, Ok(pass) if pass.unstored == 0).then_some(())
+        })
+        .await;
+        eventually(PATIENCE, "a head", async || sealer.head_now(&acme()).await.ok()).await;
         let source = Directory::open(self.dir.path()).unwrap();
         let keys = [signer().key().clone()];
         verify(&source, &keys, &Options::default(), |_| ()).unwrap()
