@@ -131,6 +131,10 @@ codes! {
         "Read the reason; its logs stay, and the next run takes them again once it is mended.";
     RUN_UNKNOWN = "run-unknown", 422, false, "The run or unit that the message names is not there.",
         "After a restore of the database, purge it: runs start anew. Else find its producer.";
+    RUN_STATE_CONFLICT = "run-state-conflict", 409, false, "That cannot be done to the run where it stands, or to its policy.",
+        "Read the run again; `detail` says where it stands.";
+    SELF_APPROVAL = "self-approval", 403, false, "Who wrote the policy may not approve its run.",
+        "Approve with another person's key, with the scope `policies:approve`.";
     RUN_NOT_PLANNED = "run-not-planned", 500, false, "A run of a policy cannot be planned.",
         "Read the reason; the run has failed and its logs stay. Start it anew once the cause is mended.";
     ARCHIVE_UNAVAILABLE = "archive-unavailable", 503, false, "This service was started without an archive.",

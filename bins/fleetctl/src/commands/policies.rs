@@ -1,6 +1,8 @@
 //! `fleetctl policies`: retention policies through the HTTP API: what there is, what a file would change,
 //! what a run would do, why a log stays or goes. It changes nothing that it was not told to.
 
+mod runs;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -58,6 +60,42 @@ pub(crate) enum Policies {
         #[arg(long)]
         as_of: Option<String>,
     },
+    /// List a policy's runs, newest first
+    #[command(after_help = "Example:\n  fleetctl policies runs invoices")]
+    Runs {
+        /// Its name or id
+        policy: String,
+    },
+    /// Show one run, or start one now
+    #[command(
+        after_help = "Examples:\n  fleetctl policies run invoices\n  fleetctl policies run invoices 0193e9a0-0000-7000-8000-000000000001"
+    )]
+    Run {
+        /// The policy's name or id
+        policy: String,
+        /// The run to show; without one, a run is started
+        run: Option<Uuid>,
+    },
+    /// Let a run pass its brake, with another key than the one that wrote the policy
+    #[command(
+        after_help = "Example:\n  fleetctl policies approve invoices 0193e9a0-0000-7000-8000-000000000001"
+    )]
+    Approve {
+        /// The policy's name or id
+        policy: String,
+        /// The run
+        run: Uuid,
+    },
+    /// Cancel a run; units in hand are ended
+    #[command(
+        after_help = "Example:\n  fleetctl policies cancel invoices 0193e9a0-0000-7000-8000-000000000001"
+    )]
+    Cancel {
+        /// The policy's name or id
+        policy: String,
+        /// The run
+        run: Uuid,
+    },
     /// Say which policies match a log, which decides and why, when it goes
     #[command(
         after_help = "Example:\n  fleetctl policies explain 0193e9a0-0000-7000-8000-000000000001"
@@ -84,6 +122,15 @@ impl Policies {
             Self::Apply { file } => apply(&api, output, &file).await,
             Self::Delete { policy } => delete(&api, output, &policy).await,
             Self::Simulate { policy, as_of } => simulate(&api, output, &policy, as_of).await,
+            Self::Runs { policy } => runs::list(&api, output, &policy).await,
+            Self::Run { policy, run: Some(run) } => runs::show(&api, output, &policy, run).await,
+            Self::Run { policy, run: None } => runs::start(&api, output, &policy).await,
+            Self::Approve { policy, run } => {
+                runs::act(&api, output, &policy, run, runs::Act::Approve).await
+            }
+            Self::Cancel { policy, run } => {
+                runs::act(&api, output, &policy, run, runs::Act::Cancel).await
+            }
             Self::Explain { log_id } => explain(&api, output, log_id).await,
         }
     }
