@@ -1,6 +1,7 @@
 //! `fleetctl policies`: retention policies through the HTTP API: what there is, what a file would change,
 //! what a run would do, why a log stays or goes. It changes nothing that it was not told to.
 
+mod explain;
 mod runs;
 
 use std::path::PathBuf;
@@ -131,7 +132,7 @@ impl Policies {
             Self::Cancel { policy, run } => {
                 runs::act(&api, output, &policy, run, runs::Act::Cancel).await
             }
-            Self::Explain { log_id } => explain(&api, output, log_id).await,
+            Self::Explain { log_id } => explain::explain(&api, output, log_id).await,
         }
     }
 }
@@ -351,38 +352,6 @@ fn told(name: &str, simulation: &Value) -> String {
         lines.push(table(&["ACTION", "LOGS", "BYTES"], &actions));
     }
     lines.join("\n")
-}
-
-async fn explain(api: &Api, output: &Output, log_id: Uuid) -> Result<(), Failure> {
-    let explained = get(api, &format!("/logs/{log_id}/retention")).await?;
-    output.value(&explained, || {
-        let mut lines = vec![format!("{}: {}", text(&explained, "fate"), text(&explained, "why"))];
-        if explained["goes_at"].is_string() {
-            let then = text(&explained, "then");
-            lines.push(format!("{then} at {}", text(&explained, "goes_at")));
-        }
-        let matched: Vec<Vec<String>> = rows(&explained, "matched")
-            .iter()
-            .map(|policy| {
-                vec![
-                    text(policy, "name").to_owned(),
-                    policy["priority"].to_string(),
-                    text(policy, "keep_until").to_owned(),
-                    text(policy, "then").to_owned(),
-                    text(policy, "not_before").to_owned(),
-                    text(policy, "gone_by").to_owned(),
-                    text(policy, "policy_id").to_owned(),
-                ]
-            })
-            .collect();
-        if !matched.is_empty() {
-            let heads =
-                ["POLICY", "PRIORITY", "KEEPS UNTIL", "THEN", "NOT BEFORE", "GONE BY", "ID"];
-            lines.push(table(&heads, &matched));
-        }
-        lines.join("\n")
-    });
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! pass its brake, cancel one. Each deed is stored together with its audit entries and its message, or not
 //! at all. The work itself is the workers'.
 
+mod shown;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -24,69 +26,14 @@ use super::rule_change::{self, none};
 use super::{Api, problems};
 use crate::archive::outgoing;
 use crate::ingest::query_time;
-use crate::lifecycle::run::UnitCounts;
-use crate::lifecycle::{Basis, Counters, Run, RunState};
+use crate::lifecycle::{Basis, Run, RunState};
 use crate::model::NewLog;
 use crate::retention::{Policy, PolicyState};
 use crate::store::{self, RUNS_PAGE_MAX, Step, policies};
 use crate::workers::retention::new_run;
+use shown::{Shown, shown};
 
 const KIND: &str = "run";
-
-/// A run as it is shown.
-#[derive(Serialize)]
-pub(super) struct Shown {
-    id: RunId,
-    policy_id: PolicyId,
-    policy_version: u64,
-    slot: Option<DateTime<Utc>>,
-    requester: Value,
-    then: contracts::audit::lifecycle::Then,
-    state: RunState,
-    as_of: DateTime<Utc>,
-    rules_fingerprint: Option<String>,
-    approvals: Value,
-    units: UnitCounts,
-    #[serde(flatten)]
-    counters: Counters,
-    /// Of an ended run: whether every event is accounted for, once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    adds_up: Option<bool>,
-    reason: Option<String>,
-    correlation_id: String,
-    created_at: DateTime<Utc>,
-    started_at: Option<DateTime<Utc>>,
-    ended_at: Option<DateTime<Utc>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    plan: Option<Value>,
-}
-
-/// Of a policy's run only.
-fn shown(run: Run, with_plan: bool) -> Option<Shown> {
-    let Basis::Policy { id, version, slot } = run.new.basis else { return None };
-    let ended = matches!(run.state, RunState::Done | RunState::Failed) && run.units.open == 0;
-    Some(Shown {
-        id: run.new.id,
-        policy_id: id,
-        policy_version: version,
-        slot,
-        requester: run.new.requester,
-        then: run.new.then,
-        state: run.state,
-        as_of: run.new.as_of,
-        rules_fingerprint: run.fingerprint.map(hex::encode),
-        approvals: run.approvals,
-        units: run.units,
-        adds_up: ended.then(|| run.counters.adds_up(run.new.then)),
-        counters: run.counters,
-        reason: run.failure,
-        correlation_id: run.new.correlation_id,
-        created_at: run.created_at,
-        started_at: run.started_at,
-        ended_at: run.ended_at,
-        plan: run.plan.filter(|_| with_plan),
-    })
-}
 
 /// Runs of a policy, newest first.
 #[derive(Serialize, utoipa::ToSchema)]

@@ -5,7 +5,7 @@ mod read;
 
 use std::str::FromStr;
 
-use chrono::{DateTime, TimeZone, Utc};
+use chrono::{DateTime, SubsecRound, TimeZone, Utc};
 use chrono_tz::Tz;
 use contracts::audit::lifecycle::{PolicyId, Then};
 use croner::Cron;
@@ -129,7 +129,8 @@ impl Schedule {
             self.cron.split_whitespace().nth(1).is_some_and(|hours| {
                 hours.bytes().all(|byte| byte.is_ascii_digit() || byte == b',')
             });
-        let mut at = after.with_timezone(&zone);
+        // What is left of a second would be carried over into the time that is found.
+        let mut at = after.trunc_subsecs(0).with_timezone(&zone);
         for _ in 0..=REPEATED_MAX {
             at = cron.find_next_occurrence(&at, false).ok()?;
             let first = zone.from_local_datetime(&at.naive_local()).earliest();
