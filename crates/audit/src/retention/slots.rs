@@ -27,9 +27,12 @@ pub struct Looked {
 /// Looks at a schedule. `since`: slots up to it are done.
 pub fn look(schedule: &Schedule, since: DateTime<Utc>, now: DateTime<Utc>) -> Looked {
     // Where the clock has gone back, what lies behind `since` is still to come.
-    let next = schedule.next(now.max(since));
+    let Some(next) = schedule.next(now.max(since)) else {
+        // A schedule names no year: what never comes never came.
+        return Looked { slot: None, next: None };
+    };
     let slot = BACK.into_iter().find_map(|back| latest(schedule, since.max(now - back), now));
-    Looked { slot, next }
+    Looked { slot, next: Some(next) }
 }
 
 fn latest(schedule: &Schedule, after: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
