@@ -22,7 +22,7 @@ test: ## every test, with real PostgreSQL, Redis, OpenSearch and LocalStack
 check: ## formatting, lints, dependencies, tidiness, unit tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --package flotilla-tests --test chaos -- -D warnings
+	cargo clippy --workspace --test chaos -- -D warnings
 	cargo xtask deny
 	cargo xtask tidy
 	cargo test --workspace --lib --bins

@@ -106,7 +106,12 @@ impl Source for Bucket {
         let pumping = pump(self.objects.clone(), key, body, sender);
         let pumping = AbortOnDropHandle::new(self.runtime.spawn(pumping));
         let runtime = self.runtime.clone();
-        Ok(Some(Box::new(Arriving { arriving, chunk: Bytes::new(), runtime, _pumping: pumping })))
+        Ok(Some(Box::new(Arriving {
+            chunks: arriving,
+            chunk: Bytes::new(),
+            runtime,
+            _pumping: pumping,
+        })))
     }
 }
 
@@ -184,7 +189,7 @@ async fn pump(
 
 /// An object's bytes for who reads without `async`.
 struct Arriving {
-    arriving: mpsc::Receiver<io::Result<Bytes>>,
+    chunks: mpsc::Receiver<io::Result<Bytes>>,
     chunk: Bytes,
     runtime: Handle,
     _pumping: AbortOnDropHandle<()>,
@@ -193,7 +198,7 @@ struct Arriving {
 impl Read for Arriving {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.chunk.is_empty() {
-            match self.runtime.block_on(self.arriving.recv()) {
+            match self.runtime.block_on(self.chunks.recv()) {
                 Some(chunk) => self.chunk = chunk?,
                 None => return Ok(0),
             }

@@ -7,10 +7,7 @@ use futures_util::future::join_all;
 use crate::process::killed;
 use crate::scene::Scene;
 
-async fn survives(point: CrashPoint) {
-    // Only a large object goes in parts.
-    let large = matches!(point, CrashPoint::AfterUploadBegun | CrashPoint::AfterPart);
-    let scene = Scene::new(large).await;
+async fn survives(point: CrashPoint, scene: Scene) {
     let mut doomed = scene.start(Some(point.as_str()));
     scene.accept().await;
     let status = doomed.ended().await;
@@ -30,6 +27,11 @@ async fn survives(point: CrashPoint) {
 /// All at once: each waits for the dead worker's lease and claim to end, a minute each.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_at_any_step_archives_each_event_once() {
-    let points = CrashPoint::ARCHIVE.into_iter().chain([CrashPoint::BeforeSettle]);
-    join_all(points.map(survives)).await;
+    let mut runs = Vec::new();
+    for point in CrashPoint::ARCHIVE.into_iter().chain([CrashPoint::BeforeSettle]) {
+        // Only a large object goes in parts.
+        let large = matches!(point, CrashPoint::AfterUploadBegun | CrashPoint::AfterPart);
+        runs.push(survives(point, Scene::new(large).await));
+    }
+    join_all(runs).await;
 }

@@ -5,6 +5,7 @@
 mod crash;
 mod logs;
 mod process;
+mod runs;
 mod s3;
 mod scene;
 mod sealing;

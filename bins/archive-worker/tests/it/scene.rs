@@ -10,11 +10,11 @@ use std::time::Duration;
 use audit::archive::{Keys, Sealer, SealerConfig};
 use audit::lifecycle::request::{Request, unit_id};
 use audit::lifecycle::unit::NewWork;
-use audit::lifecycle::{Basis, KeyRange, NewRun, NewUnit, RunState, Tally};
+use audit::lifecycle::{Basis, KeyRange, NewUnit, RunState, Tally};
 use audit::model::NewLog;
+use audit::retention::Filter;
 use audit::retention::plan::Planner;
-use audit::retention::rules::{RulePolicy, RuleSet};
-use audit::retention::{Filter, Term};
+use audit::retention::rules::RuleSet;
 use audit::store::{self, Fed, Planned, signing_keys};
 use base64::Engine as _;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
@@ -27,7 +27,6 @@ use evidence::verify::{Options, verify};
 use evidence::{Codec, MemorySigner, Signer};
 use queue_core::{Clock, Driver, Outgoing, SystemClock};
 use queue_sqs::{Admin, Deployment, Sqs};
-use serde_json::json;
 use sinks::objects::{Files, Uploads};
 use sqs_emulator::Server;
 use testkit::{TestDatabase, agrees, eventually};
@@ -37,6 +36,7 @@ use uuid::Uuid;
 
 use crate::logs::log;
 use crate::process::{Process, aws};
+use crate::runs::{new_run, rule};
 
 /// Longer than a lease, a claim and a slow machine together.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
@@ -93,7 +93,11 @@ impl Scene {
         tasks.spawn(server.run(ended.clone()));
         let sqs = Sqs::connect(&aws(&endpoint)).await.unwrap();
         let admin = sqs.admin();
-        let made = admin.create(&catalogue::AUDIT_ARCHIVE, Deployment::Dev).await.unwrap();
+        // Every call to the queues may be late on a busy machine; each may be made twice.
+        let made = eventually(PATIENCE, "the queue", async || {
+            admin.create(&catalogue::AUDIT_ARCHIVE, Deployment::Dev).await.ok()
+        })
+        .await;
         let mut scene = Self {
             queue: sqs.queue(catalogue::AUDIT_ARCHIVE.name, &made.url),
             queue_url: made.url,
@@ -157,17 +161,7 @@ impl Scene {
     /// A started run of a policy, as the retention worker leaves it, and a request's that is only begun.
     async fn plan(&mut self) {
         let then = Then::ArchiveAndDelete;
-        let rule = RulePolicy {
-            id: self.policy,
-            version: 1,
-            name: "old ones".into(),
-            filter: Filter { actions: vec!["a.*".into()], ..Filter::default() },
-            keep: Term::of_days(30),
-            then,
-            priority: 0,
-            legal_minimum: None,
-            legal_maximum: None,
-        };
+        let rule = rule(self.policy, then);
         let rules = RuleSet::new(vec![rule], Vec::new());
         let (as_of, mut connection) =
             (SystemClock.now(), self.database.pool().acquire().await.unwrap());
@@ -180,13 +174,13 @@ impl Scene {
         let basis = Basis::Policy { id: self.policy, version: 1, slot: None };
         let new = new_run(self.run, basis, as_of);
         store::begin_run(&mut connection, &new).await.unwrap();
-        let planned = Planned {
+        let kept = Planned {
             rules: serde_json::to_value(&rules).unwrap(),
             plan: serde_json::to_value(&plan).unwrap(),
             fingerprint: [7; 32],
             snapshot_xmin,
         };
-        store::keep_plan(&mut connection, &acme(), self.run, &planned).await.unwrap();
+        store::keep_plan(&mut connection, &acme(), self.run, &kept).await.unwrap();
         let units: Vec<NewUnit> = (1..)
             .zip(&plan.units)
             .map(|(number, unit)| NewUnit {
@@ -248,8 +242,12 @@ impl Scene {
             revision: None,
         };
         let body = Envelope::wrap(header, message).unwrap().to_json().unwrap();
-        let sent = self.queue.send(&[Outgoing { body, ..Outgoing::default() }]).await.unwrap();
-        assert_eq!(sent, [Ok(())]);
+        eventually(PATIENCE, "the message is sent", async || {
+            let message = Outgoing { body: body.clone(), ..Outgoing::default() };
+            let sent = self.queue.send(&[message]).await;
+            sent.is_ok_and(|sent| sent == [Ok(())]).then_some(())
+        })
+        .await;
     }
 
     /// Starts the worker; `crash_at` arms a crash point.
@@ -303,8 +301,11 @@ impl Scene {
             .fetch_one(&mut *connection)
             .await
             .map_err(error)?;
-        let depth = async |url: &str| self.admin.attributes(url).await.unwrap().depth;
-        let (queue, dlq) = (depth(&self.queue_url).await, depth(&self.dlq_url).await);
+        let depth = async |url: &str| {
+            let attributes = self.admin.attributes(url).await;
+            attributes.map(|found| found.depth).map_err(|error| error.to_string())
+        };
+        let (queue, dlq) = (depth(&self.queue_url).await?, depth(&self.dlq_url).await?);
         let (ours, asked) = (self.events.0.len() as u64, self.events.1.len() as u64);
         let counters = run.counters;
         let all = counters.planned;
@@ -314,7 +315,7 @@ impl Scene {
             ("one cleanup per unit", cleanups == i64::from(self.units)),
             ("the request is done", request.state == RunState::Done),
             ("its counters add up", request.counters.adds_up(Then::Archive)),
-            ("its events are marked, no others", marks as u64 == asked),
+            ("its events are marked, no others", marks.cast_unsigned() == asked),
             ("the queue is empty", queue.visible + queue.in_flight + queue.delayed == 0),
             ("nothing is dead", dlq.visible + dlq.in_flight == 0),
         ];
@@ -379,20 +380,5 @@ impl Scene {
         self.ended.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-    }
-}
-
-fn new_run(id: RunId, basis: Basis, as_of: DateTime<Utc>) -> NewRun {
-    NewRun {
-        id,
-        tenant: acme(),
-        basis,
-        requester: json!({"key_id": "system"}),
-        then: Then::ArchiveAndDelete,
-        archive: None,
-        rules: None,
-        as_of,
-        notify: 0,
-        correlation_id: "test".into(),
     }
 }

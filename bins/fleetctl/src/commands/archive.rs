@@ -105,6 +105,7 @@ async fn reader(database: &Database, settings: &Settings) -> Result<Reader, Fail
     Ok(Reader::new(database, objects))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
 fn failed(error: audit::archive::reader::ReadError) -> Failure {
     Failure::new(error.to_string())
 }

@@ -34,7 +34,7 @@ pub(crate) fn new(id: u128, name: &str, members: &Value) -> NewVersion {
     }
 }
 
-pub(crate) fn hold(id: u128, filter: Value) -> Hold {
+pub(crate) fn hold(id: u128, filter: &Value) -> Hold {
     let body = json!({"matter": "case", "reason": "letter", "filter": filter});
     Hold {
         id: Uuid::from_u128(id),

@@ -12,6 +12,7 @@ mod kms;
 mod notify;
 mod notify_email;
 mod objects;
+mod objects_deletion;
 mod objects_faults;
 mod objects_lifecycle;
 mod objects_upload_faults;

@@ -176,13 +176,13 @@ impl Scene {
             correlation_id: "c-1".into(),
         };
         store::begin_run(&mut connection, &new).await.unwrap();
-        let planned = Planned {
+        let kept = Planned {
             rules: serde_json::to_value(&rules).unwrap(),
             plan: serde_json::to_value(&plan).unwrap(),
             fingerprint: [7; 32],
             snapshot_xmin: xmin,
         };
-        store::keep_plan(&mut connection, &acme(), new.id, &planned).await.unwrap();
+        store::keep_plan(&mut connection, &acme(), new.id, &kept).await.unwrap();
         let units: Vec<NewUnit> = (1..)
             .zip(&plan.units)
             .map(|(number, unit)| NewUnit {

@@ -21,15 +21,15 @@ async fn placing_waits_for_a_deletion_and_a_later_deletion_sees_the_hold() {
     assert_eq!(holds::in_force(&mut deletion, &acme).await.unwrap(), []);
 
     let (begun, placing) = oneshot::channel();
-    let (placer, of) = (api.clone(), acme.clone());
+    let (desk, of) = (api.clone(), acme.clone());
     let placed = tokio::spawn(async move {
-        let mut transaction = placer.tenant(&of).await.unwrap();
+        let mut transaction = desk.tenant(&of).await.unwrap();
         let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
             .fetch_one(&mut *transaction)
             .await
             .unwrap();
         begun.send(pid).unwrap();
-        let placed = holds::place(&mut transaction, &of, hold(1, json!({}))).await.unwrap();
+        let placed = holds::place(&mut transaction, &of, hold(1, &json!({}))).await.unwrap();
         transaction.commit().await.unwrap();
         placed
     });
@@ -49,7 +49,7 @@ async fn placing_waits_for_a_deletion_and_a_later_deletion_sees_the_hold() {
     // Another tenant's holds and other deletions of this one go on meanwhile.
     let other = tenant("umbrella");
     let mut transaction = api.tenant(&other).await.unwrap();
-    let elsewhere = holds::place(&mut transaction, &other, hold(1, json!({}))).await.unwrap();
+    let elsewhere = holds::place(&mut transaction, &other, hold(1, &json!({}))).await.unwrap();
     assert!(matches!(elsewhere, Placed::Done(_)));
     transaction.commit().await.unwrap();
 
@@ -67,8 +67,8 @@ async fn a_hold_is_released_once_and_stays_in_the_books() {
     let api = cluster.connect(Role::Api);
     let (acme, id) = (tenant("acme"), Uuid::from_u128(1));
     let mut transaction = api.tenant(&acme).await.unwrap();
-    holds::place(&mut transaction, &acme, hold(1, json!({"actions": ["a.*"]}))).await.unwrap();
-    let again = holds::place(&mut transaction, &acme, hold(1, json!({}))).await.unwrap();
+    holds::place(&mut transaction, &acme, hold(1, &json!({"actions": ["a.*"]}))).await.unwrap();
+    let again = holds::place(&mut transaction, &acme, hold(1, &json!({}))).await.unwrap();
     assert!(matches!(again, Placed::Exists(first) if first.draft.filter.actions == ["a.*"]));
     let by = |who: &str| Release { by: json!({"key_id": who}), at: now(), reason: who.into() };
     let first = holds::release(&mut transaction, &acme, id, &by("ana")).await.unwrap().unwrap();
@@ -94,18 +94,18 @@ async fn a_tenant_has_a_thousand_holds_in_force_at_most() {
     let cluster = TestDatabase::new().await;
     let (api, owner) = (cluster.connect(Role::Api), cluster.connect(Role::Owner));
     let acme = tenant("acme");
-    let spec = json!(hold(1, json!({})).draft);
+    let spec = json!(hold(1, &json!({})).draft);
     let many = "INSERT INTO holds (tenant, id, spec, placed_by, placed_at)
                 SELECT 'acme', gen_random_uuid(), $2, '{}', now() FROM generate_series(2, $1)";
     let many = sqlx::query(many).bind(i32::try_from(HOLDS_MAX).unwrap()).bind(spec);
     many.execute(owner.pool()).await.unwrap();
     let mut transaction = api.tenant(&acme).await.unwrap();
-    let last = holds::place(&mut transaction, &acme, hold(1, json!({}))).await.unwrap();
+    let last = holds::place(&mut transaction, &acme, hold(1, &json!({}))).await.unwrap();
     assert!(matches!(last, Placed::Done(_)));
-    let more = holds::place(&mut transaction, &acme, hold(2, json!({}))).await.unwrap();
+    let more = holds::place(&mut transaction, &acme, hold(2, &json!({}))).await.unwrap();
     assert_eq!(more, Placed::TooMany);
     let release = Release { by: json!({}), at: now(), reason: "r".into() };
     holds::release(&mut transaction, &acme, Uuid::from_u128(1), &release).await.unwrap();
-    let more = holds::place(&mut transaction, &acme, hold(2, json!({}))).await.unwrap();
+    let more = holds::place(&mut transaction, &acme, hold(2, &json!({}))).await.unwrap();
     assert!(matches!(more, Placed::Done(_)), "the released one makes room");
 }

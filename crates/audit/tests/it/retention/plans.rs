@@ -79,7 +79,7 @@ fn rules(members: &Value, holds: &[Value]) -> RuleSet {
         created_by: json!({}),
         created_at: now(),
     };
-    let holds = holds.iter().map(|filter| RuleHold::from(&hold(7, filter.clone())));
+    let holds = holds.iter().map(|filter| RuleHold::from(&hold(7, filter)));
     RuleSet::new(vec![policy.rule()], holds.collect())
 }
 

@@ -178,7 +178,7 @@ async fn history_cannot_be_rewritten_by_the_services() {
         ] {
             let mut transaction = database.tenant(&acme).await.unwrap();
             let error = sqlx::query(statement).execute(&mut *transaction).await.unwrap_err();
-            let code = error.as_database_error().and_then(|error| error.code());
+            let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
             assert_eq!(code.as_deref(), Some("42501"), "{role} {statement}: {error}");
         }
     }
