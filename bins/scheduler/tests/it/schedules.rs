@@ -85,7 +85,7 @@ async fn what_waits_in_the_outbox_reaches_its_queue() {
     let queue = <Sqs as Broker>::queue(&sqs, AUDIT_RETENTION.name, &made.url);
     eventually(DEADLINE, "the message is in the queue", async || {
         let counts = queue.attributes().await.expect("counts");
-        (counts.visible == 1).then_some(())
+        (counts.depth.visible == 1).then_some(())
     })
     .await;
     assert_eq!(told(owner.pool()).await, [], "and in the outbox no more");
