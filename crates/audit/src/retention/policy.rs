@@ -5,7 +5,7 @@ mod read;
 
 use std::str::FromStr;
 
-use chrono::{DateTime, SubsecRound, TimeZone, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use contracts::audit::lifecycle::{PolicyId, Then};
 use croner::Cron;
@@ -134,12 +134,32 @@ impl Schedule {
         for _ in 0..=REPEATED_MAX {
             at = cron.find_next_occurrence(&at, false).ok()?;
             let first = zone.from_local_datetime(&at.naive_local()).earliest();
-            if !(named && first.is_some_and(|first| first < at)) {
+            let repeated = named && first.is_some_and(|first| first < at);
+            if !repeated && stands_for(&cron, &at) {
                 return Some(at.with_timezone(&Utc));
             }
         }
         None
     }
+}
+
+/// Whether a time that was found is one of the schedule's, or the end of a gap that one lies in: the
+/// library names that end on every night with a gap.
+fn stands_for(cron: &Cron, at: &DateTime<Tz>) -> bool {
+    if cron.is_time_matching(at).unwrap_or(false) {
+        return true;
+    }
+    let mut local = at.naive_local();
+    for _ in 0..REPEATED_MAX {
+        local -= TimeDelta::minutes(1);
+        if at.timezone().from_local_datetime(&local).earliest().is_some() {
+            return false;
+        }
+        if cron.is_time_matching(&local.and_utc()).unwrap_or(false) {
+            return true;
+        }
+    }
+    false
 }
 
 /// What stops a run until somebody approves it.
