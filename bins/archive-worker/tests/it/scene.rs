@@ -373,7 +373,9 @@ impl Scene {
         assert_eq!(held, self.expected(), "each event in one object");
         let tomorrow = SystemClock.now() + TimeDelta::days(1);
         let (uploads, _) = files.list_uploads("archive/", tomorrow, None).await.unwrap();
-        assert_eq!(uploads, [], "no orphan upload");
+        // A directory's drafts of single calls have no name; they go by age.
+        let orphans: Vec<_> = uploads.iter().filter(|upload| upload.key.is_some()).collect();
+        assert!(orphans.is_empty(), "no orphan upload: {orphans:?}");
     }
 
     pub(crate) async fn end(self) {

@@ -6,13 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::{BuildError, Context, Problem, Service};
+use chrono::TimeDelta;
 use database::{Database, DatabaseConfig, Role};
 use queue_core::AttemptStore;
-use sinks::objects::{ArchiveConfig, SharedObjects};
+use sinks::objects::{ArchiveConfig, SharedObjects, sweep_uploads};
 
 use super::{ArchiveWorker, Parts};
 use crate::archive::{HeadsConfig, Keys, Sealer, SealerConfig, SigningConfig};
 
+/// An upload that is older belongs to nobody.
+const UPLOADS_TERM: TimeDelta = TimeDelta::days(1);
+/// Between two sweeps of uploads.
+const SWEEP_PAUSE: Duration = Duration::from_secs(3_600);
 /// Between two tries to get the signing keys; a key service is away for minutes at most.
 const KEYS_PAUSE: Duration = Duration::from_secs(15);
 
@@ -75,6 +80,7 @@ impl Service for ArchiveWorker {
             ))
         })?;
         seal_beside(&config, &database, &objects, context);
+        sweep_beside(&objects, context);
         Ok(Self::new(Parts {
             database,
             objects,
@@ -114,6 +120,22 @@ fn seal_beside(
             sealer = sealer.with_second_store(second);
         }
         sealer.run(ended).await;
+    });
+}
+
+/// Aborts what a process that died had begun to upload and nobody goes on with. A unit goes on with its
+/// own within minutes; what is left has no unit, or in a directory not even a name.
+fn sweep_beside(objects: &SharedObjects, context: &Context) {
+    let (objects, clock) = (SharedObjects::clone(objects), context.clock());
+    context.spawn(async move {
+        loop {
+            match sweep_uploads(&*objects, "archive/", clock.now() - UPLOADS_TERM).await {
+                Ok(0) => {}
+                Ok(aborted) => tracing::info!(aborted, "uploads that nobody goes on with"),
+                Err(error) => tracing::warn!(%error, "uploads were not swept; tried again"),
+            }
+            tokio::time::sleep(SWEEP_PAUSE).await;
+        }
     });
 }
 
