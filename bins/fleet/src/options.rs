@@ -17,7 +17,9 @@ pub(crate) enum ServiceName {
     ArchiveWorker,
     /// Deletes what is archived, or what a policy says; runs where an archive is set.
     CleanupWorker,
-    /// What time starts: partitions, ageing.
+    /// Plans and starts what retention policies archive and delete.
+    RetentionWorker,
+    /// What time starts: partitions, ageing, schedules; and the outbox's relay.
     Scheduler,
 }
 
@@ -27,6 +29,7 @@ impl ServiceName {
         Self::IndexWorker,
         Self::ArchiveWorker,
         Self::CleanupWorker,
+        Self::RetentionWorker,
         Self::Scheduler,
     ];
 
@@ -37,6 +40,7 @@ impl ServiceName {
             Self::IndexWorker => "index-worker",
             Self::ArchiveWorker => "archive-worker",
             Self::CleanupWorker => "cleanup-worker",
+            Self::RetentionWorker => "retention-worker",
             Self::Scheduler => "scheduler",
         }
     }

@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use audit::workers::{ArchiveWorker, CleanupWorker, IndexWorker, LegacyIndexWorker};
+use audit::workers::{
+    ArchiveWorker, CleanupWorker, IndexWorker, LegacyIndexWorker, RetentionWorker,
+};
 use chassis::config::{ConfigError, parse};
 use chassis::{
     App, BuildError, Context, Ended, Environment, Problem, Roles, Service, WorkerArgs, WorkerRun,
@@ -40,6 +42,7 @@ pub(crate) struct Configs {
     index: Option<Run<IndexWorker>>,
     archive: Option<Run<ArchiveWorker>>,
     cleanup: Option<Run<CleanupWorker>>,
+    retention: Option<Run<RetentionWorker>>,
     scheduler: Option<<Scheduler as App>::Config>,
 }
 
@@ -61,6 +64,10 @@ impl Configs {
                 .flatten(),
             cleanup: (up.runs(ServiceName::CleanupWorker) && archives(environment))
                 .then(|| worker::<CleanupWorker>(None, environment, &mut problems))
+                .flatten(),
+            retention: up
+                .runs(ServiceName::RetentionWorker)
+                .then(|| worker::<RetentionWorker>(None, environment, &mut problems))
                 .flatten(),
             scheduler: up
                 .runs(ServiceName::Scheduler)
@@ -172,13 +179,14 @@ pub(crate) struct Services {
     index: Option<Ready<IndexWorker>>,
     archive: Option<Ready<ArchiveWorker>>,
     cleanup: Option<Ready<CleanupWorker>>,
+    retention: Option<Ready<RetentionWorker>>,
     scheduler: Option<Scheduler>,
 }
 
 impl Services {
     /// Builds every service that has options.
     pub(crate) async fn build(configs: Configs, context: &Context) -> Result<Self, BuildError> {
-        let Configs { api, index, archive, cleanup, scheduler } = configs;
+        let Configs { api, index, archive, cleanup, retention, scheduler } = configs;
         let api = match api {
             Some(config) => Some(IngestApi::build(config, context).await?),
             None => None,
@@ -186,11 +194,12 @@ impl Services {
         let index = connected::<IndexWorker>(index).await?;
         let archive = connected::<ArchiveWorker>(archive).await?;
         let cleanup = connected::<CleanupWorker>(cleanup).await?;
+        let retention = connected::<RetentionWorker>(retention).await?;
         let scheduler = match scheduler {
             Some(config) => Some(Scheduler::build(config, context).await?),
             None => None,
         };
-        Ok(Self { api, index, archive, cleanup, scheduler })
+        Ok(Self { api, index, archive, cleanup, retention, scheduler })
     }
 
     /// Where the API listens, where it runs here.
@@ -200,7 +209,7 @@ impl Services {
 
     /// Runs them until each has drained. The first fault drains the others and is returned.
     pub(crate) async fn run(self, context: &Context, drains: &Drains) -> Result<Ended, BuildError> {
-        let Self { api, index, archive, cleanup, scheduler } = self;
+        let Self { api, index, archive, cleanup, retention, scheduler } = self;
         let behind = context.within(drains.behind);
         let front = async {
             let ended = match api {
@@ -214,20 +223,22 @@ impl Services {
         let index = lane::<Index>(index, &behind, &drains.workers);
         let archive = lane::<ArchiveWorker>(archive, &behind, &drains.workers);
         let cleanup = lane::<CleanupWorker>(cleanup, &behind, &drains.workers);
+        let retention = lane::<RetentionWorker>(retention, &behind, &drains.workers);
         let timed = async {
             match scheduler {
                 Some(scheduler) => scheduler.run(behind.clone(), drains.workers.clone()).await,
                 None => idle(&drains.workers).await,
             }
         };
-        let (front, index, archive, cleanup, timed) = tokio::join!(
+        let (front, index, archive, cleanup, retention, timed) = tokio::join!(
             async { drains.watch(front.await) },
             async { drains.watch(index.await) },
             async { drains.watch(archive.await) },
             async { drains.watch(cleanup.await) },
+            async { drains.watch(retention.await) },
             async { drains.watch(timed.await) },
         );
-        Ok(front?.and(index?).and(archive?).and(cleanup?).and(timed?))
+        Ok(front?.and(index?).and(archive?).and(cleanup?).and(retention?).and(timed?))
     }
 }
 

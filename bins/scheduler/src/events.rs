@@ -1,5 +1,6 @@
 //! Every event of the scheduler: one struct each, whose `emit` writes the log line and the metric.
 
+use audit::scheduling::Followed;
 use chassis::{DLQ_DEPTH, QUEUE_DEPTH};
 use contracts::QueueSpec;
 use database::ageing;
@@ -18,6 +19,10 @@ pub const PARTITIONS: &str = "flotilla_partitions_remaining";
 pub const PARTITIONS_MADE_TOTAL: &str = "flotilla_partitions_made_total";
 /// Rows aged out, by `table`.
 pub const AGED_TOTAL: &str = "flotilla_aged_rows_total";
+/// Slots of retention policies that became messages.
+pub const SLOTS_TOTAL: &str = "flotilla_policy_slots_total";
+/// Active policies that were found to have a schedule which never fires again.
+pub const SCHEDULES_NEVER_TOTAL: &str = "flotilla_policy_schedules_never_total";
 /// Duties that failed, by `duty`.
 pub const DUTY_FAILURES_TOTAL: &str = "flotilla_scheduler_duty_failures_total";
 
@@ -92,6 +97,21 @@ impl PartitionsCounted<'_> {
                 );
             }
         }
+    }
+}
+
+pub(crate) struct SchedulesFollowed {
+    pub(crate) followed: Followed,
+}
+
+impl SchedulesFollowed {
+    pub(crate) fn emit(&self) {
+        let Followed { slots, never, .. } = self.followed;
+        if slots > 0 {
+            info!(slots, "slots of policies have come");
+        }
+        counter!(SLOTS_TOTAL).increment(slots);
+        counter!(SCHEDULES_NEVER_TOTAL).increment(never);
     }
 }
 

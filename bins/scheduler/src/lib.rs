@@ -1,5 +1,6 @@
-//! Everything that time starts: today the partitions of the coming days, the ageing of small tables and
-//! alerts. Any number of schedulers may run; the one that holds the lease in PostgreSQL works, the
+//! Everything that time starts: the partitions of the coming days, the ageing of small tables, alerts and
+//! the slots of retention policies. Beside that, whether it is the active one or not, it relays what waits
+//! in the outbox to the queues whose URL is set. Any number of schedulers may run; the one that holds the lease in PostgreSQL works, the
 //! others wait to follow it.
 //!
 //! What it never does: delete a log, drop a partition, or do work that would not be harmless twice
@@ -10,6 +11,7 @@ pub mod config;
 pub mod duties;
 pub mod events;
 pub mod queues;
+mod schedules;
 pub mod supply;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +20,7 @@ use std::time::Duration;
 use chassis::{App, BuildError, Context, Ended, Problem};
 use chrono::{DateTime, Utc};
 use database::leader::{self, Lease};
+use database::outbox::{self, Relay};
 use database::{Database, PostgresEffects, Role};
 use queue_core::Clock;
 use serde::Serialize;
@@ -68,6 +71,8 @@ pub struct Snapshot {
     pub sweep_at: Option<DateTime<Utc>>,
     /// As above.
     pub alerts_at: Option<DateTime<Utc>>,
+    /// As above.
+    pub schedules_at: Option<DateTime<Utc>>,
 }
 
 impl State {
@@ -82,7 +87,7 @@ impl State {
 
 impl App for Scheduler {
     const NAME: &'static str = "scheduler";
-    const ABOUT: &'static str = "Makes partitions ahead of time, ages out small tables, tells alerts; one is active at a time.";
+    const ABOUT: &'static str = "Makes partitions ahead of time, ages out small tables, tells alerts, follows policies' schedules; one is active at a time.";
     type Config = SchedulerConfig;
 
     fn check(config: &Self::Config) -> Vec<Problem> {
@@ -108,7 +113,7 @@ impl App for Scheduler {
     }
 
     async fn run(self, context: Context, drain: CancellationToken) -> Result<Ended, BuildError> {
-        self.until(context.clock(), drain).await;
+        tokio::join!(self.until(context.clock(), drain.clone()), self.relay(drain));
         Ok(Ended::Drained)
     }
 }
@@ -136,6 +141,22 @@ async fn alerts(
 }
 
 impl Scheduler {
+    /// Sends what the outbox holds, until `drain`. Any number of relays may run: of each queue one has
+    /// its turn.
+    async fn relay(&self, drain: CancellationToken) {
+        let watched = self.alerts.queues.iter();
+        let routes: Vec<_> = watched
+            .map(|watched| (watched.spec, outbox::sender(Arc::clone(&watched.queue))))
+            .collect();
+        if routes.is_empty() {
+            tracing::warn!(
+                "no queue's URL is set here: what waits in the outbox is another's to send"
+            );
+            return;
+        }
+        Relay::new(&self.database, routes).run(drain).await;
+    }
+
     /// Competes for the lease and works while it holds it, until `drain`.
     async fn until(&self, clock: Arc<dyn Clock>, drain: CancellationToken) {
         while !drain.is_cancelled() {
@@ -183,8 +204,9 @@ impl Scheduler {
             tokio::time::sleep(FINISH_LIMIT).await;
         };
         let interval = Duration::from_secs(self.config.scheduler_interval_secs);
+        let schedules = schedules::perform(&self.database, clock, &self.state, (interval, drain));
         let lost = tokio::select! {
-            () = duties.perform(interval, drain) => false,
+            _ = async { tokio::join!(duties.perform(interval, drain), schedules) } => false,
             () = self.keep(&lease) => true,
             () = overdue => false,
         };

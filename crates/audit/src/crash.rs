@@ -71,9 +71,9 @@ pub enum CrashPoint {
     BeforeSealCommit,
     /// The manifest is in the chain; the message is not settled.
     AfterSealCommit,
-    /// A request's plan is kept; its units are not added.
+    /// A run's plan is kept; its units are not added.
     AfterPlan,
-    /// A request's units are added; it is not started.
+    /// A run's units are added; it is not started.
     AfterUnits,
     /// Cleanup: the object was read whole; nothing is deleted.
     AfterDecoded,
@@ -97,12 +97,18 @@ pub enum CrashPoint {
     AfterRemovalNoted,
     /// The object is removed; nobody knows.
     AfterObjectRemoved,
+    /// Retention: a slot's run is begun and its evaluation is in the outbox.
+    AfterRunBegun,
+    /// The run is started; nobody is told of its units.
+    AfterStart,
+    /// A page of units has its messages in the outbox; the message is not settled.
+    AfterUnitsTold,
 }
 
 impl CrashPoint {
     /// Every point, in the order of the path: [`Self::API`], [`Self::WORKER`],
-    /// [`Self::SEALER`], [`Self::ARCHIVE`], then [`Self::CLEANUP`].
-    pub const ALL: [Self; 46] = [
+    /// [`Self::SEALER`], [`Self::ARCHIVE`], [`Self::CLEANUP`], then [`Self::RETENTION`].
+    pub const ALL: [Self; 49] = [
         Self::AfterReserve,
         Self::AfterPublish,
         Self::AfterMark,
@@ -149,6 +155,9 @@ impl CrashPoint {
         Self::AfterReceiptCommit,
         Self::AfterRemovalNoted,
         Self::AfterObjectRemoved,
+        Self::AfterRunBegun,
+        Self::AfterStart,
+        Self::AfterUnitsTold,
     ];
 
     /// The points of the API.
@@ -213,6 +222,9 @@ impl CrashPoint {
         Self::AfterObjectRemoved,
     ];
 
+    /// The points of the retention worker that are its own; it passes those of a plan as well.
+    pub const RETENTION: [Self; 3] = [Self::AfterRunBegun, Self::AfterStart, Self::AfterUnitsTold];
+
     /// The name in `CRASH_POINT`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -262,6 +274,9 @@ impl CrashPoint {
             Self::AfterReceiptCommit => "after-receipt-commit",
             Self::AfterRemovalNoted => "after-removal-noted",
             Self::AfterObjectRemoved => "after-object-removed",
+            Self::AfterRunBegun => "after-run-begun",
+            Self::AfterStart => "after-start",
+            Self::AfterUnitsTold => "after-units-told",
         }
     }
 }
@@ -329,6 +344,7 @@ mod tests {
             &CrashPoint::SEALER[..],
             &CrashPoint::ARCHIVE[..],
             &CrashPoint::CLEANUP[..],
+            &CrashPoint::RETENTION[..],
         ]
         .concat();
         assert_eq!(parts, CrashPoint::ALL);

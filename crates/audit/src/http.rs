@@ -17,6 +17,7 @@ pub(crate) mod problems;
 mod read;
 mod retention;
 mod rule_change;
+mod runs;
 mod search;
 pub(crate) mod ticket;
 mod write;
@@ -134,6 +135,10 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/policies/{id}", get(policies::one).put(policies::change).delete(policies::delete))
         .route("/policies/{id}/versions", get(policies::versions))
         .route("/policies/{id}/simulate", post(retention::simulate))
+        .route("/policies/{id}/runs", get(runs::list).post(runs::start))
+        .route("/policies/{id}/runs/{run}", get(runs::one))
+        .route("/policies/{id}/runs/{run}/approve", post(runs::approve))
+        .route("/policies/{id}/runs/{run}/cancel", post(runs::cancel))
         .route("/holds", get(holds::list).post(holds::place))
         .route("/holds/{id}/release", post(holds::release))
         .route("/logs/{id}", get(read::one).patch(change::annotate).delete(change::erase));

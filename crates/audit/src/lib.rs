@@ -16,6 +16,7 @@ pub mod publish;
 pub mod record;
 pub mod retention;
 pub mod rules;
+pub mod scheduling;
 pub mod self_audit;
 pub mod store;
 pub mod workers;

@@ -5,6 +5,7 @@
 //! It decides in favour of keeping: a hold stops everything, a legal minimum is never undercut, and
 //! what contradicts itself is kept and shown to a person.
 
+pub mod brake;
 pub mod filter;
 pub mod hold;
 pub mod matcher;
@@ -12,6 +13,7 @@ pub mod plan;
 pub mod policy;
 mod reader;
 pub mod rules;
+pub mod slots;
 pub mod term;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod export;
 pub mod holds;
 mod insert;
 mod locks;
+pub mod planning;
 pub mod policies;
 mod port;
 mod read;
@@ -21,6 +22,7 @@ mod revisions;
 mod runs;
 mod scan;
 mod self_audit;
+pub mod slots;
 mod tickets;
 mod units;
 

@@ -135,6 +135,12 @@ codes! {
         "Read the reason; find the message's producer, or purge it.";
     RUN_UNKNOWN = "run-unknown", 422, false, "The run or unit that the message names is not there.",
         "After a restore of the database, purge it: runs start anew. Else find its producer.";
+    RUN_STATE_CONFLICT = "run-state-conflict", 409, false, "That cannot be done to the run where it stands, or to its policy.",
+        "Read the run again; `detail` says where it stands.";
+    SELF_APPROVAL = "self-approval", 403, false, "Who wrote the policy may not approve its run.",
+        "Approve with another person's key, with the scope `policies:approve`.";
+    RUN_NOT_PLANNED = "run-not-planned", 500, false, "A run of a policy cannot be planned.",
+        "Read the reason; the run has failed and its logs stay. Start it anew once the cause is mended.";
     ARCHIVE_UNAVAILABLE = "archive-unavailable", 503, false, "This service was started without an archive.",
         "Set ARCHIVE_BUCKET, or ARCHIVE_DIR, and start it again.";
     NOTIFY_UNAVAILABLE = "notify-unavailable", 503, true, "Slack, the mail server or the webhook does not take notifications now.",

@@ -49,6 +49,8 @@ scopes! {
     PoliciesRead = "policies:read";
     /// Make, change and delete retention policies.
     PoliciesWrite = "policies:write";
+    /// Let a run pass its brake.
+    PoliciesApprove = "policies:approve";
     /// Read legal holds.
     HoldsRead = "holds:read";
     /// Place and release legal holds.

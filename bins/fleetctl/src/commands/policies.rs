@@ -1,6 +1,9 @@
 //! `fleetctl policies`: retention policies through the HTTP API: what there is, what a file would change,
 //! what a run would do, why a log stays or goes. It changes nothing that it was not told to.
 
+mod explain;
+mod runs;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -58,6 +61,42 @@ pub(crate) enum Policies {
         #[arg(long)]
         as_of: Option<String>,
     },
+    /// List a policy's runs, newest first
+    #[command(after_help = "Example:\n  fleetctl policies runs invoices")]
+    Runs {
+        /// Its name or id
+        policy: String,
+    },
+    /// Show one run, or start one now
+    #[command(
+        after_help = "Examples:\n  fleetctl policies run invoices\n  fleetctl policies run invoices 0193e9a0-0000-7000-8000-000000000001"
+    )]
+    Run {
+        /// The policy's name or id
+        policy: String,
+        /// The run to show; without one, a run is started
+        run: Option<Uuid>,
+    },
+    /// Let a run pass its brake, with another key than the one that wrote the policy
+    #[command(
+        after_help = "Example:\n  fleetctl policies approve invoices 0193e9a0-0000-7000-8000-000000000001"
+    )]
+    Approve {
+        /// The policy's name or id
+        policy: String,
+        /// The run
+        run: Uuid,
+    },
+    /// Cancel a run; units in hand are ended
+    #[command(
+        after_help = "Example:\n  fleetctl policies cancel invoices 0193e9a0-0000-7000-8000-000000000001"
+    )]
+    Cancel {
+        /// The policy's name or id
+        policy: String,
+        /// The run
+        run: Uuid,
+    },
     /// Say which policies match a log, which decides and why, when it goes
     #[command(
         after_help = "Example:\n  fleetctl policies explain 0193e9a0-0000-7000-8000-000000000001"
@@ -84,7 +123,16 @@ impl Policies {
             Self::Apply { file } => apply(&api, output, &file).await,
             Self::Delete { policy } => delete(&api, output, &policy).await,
             Self::Simulate { policy, as_of } => simulate(&api, output, &policy, as_of).await,
-            Self::Explain { log_id } => explain(&api, output, log_id).await,
+            Self::Runs { policy } => runs::list(&api, output, &policy).await,
+            Self::Run { policy, run: Some(run) } => runs::show(&api, output, &policy, run).await,
+            Self::Run { policy, run: None } => runs::start(&api, output, &policy).await,
+            Self::Approve { policy, run } => {
+                runs::act(&api, output, &policy, run, runs::Act::Approve).await
+            }
+            Self::Cancel { policy, run } => {
+                runs::act(&api, output, &policy, run, runs::Act::Cancel).await
+            }
+            Self::Explain { log_id } => explain::explain(&api, output, log_id).await,
         }
     }
 }
@@ -261,12 +309,13 @@ fn told(name: &str, simulation: &Value) -> String {
     }
     let staying = &plan["staying"];
     lines.push(format!(
-        "stays: {} held, {} by a legal minimum, {} by another policy, {} in conflict, {} archived already",
+        "stays: {} held, {} by a legal minimum, {} by another policy, {} in conflict, {} archived already, {} in the hands of a run",
         staying["held"],
         staying["by_floor"],
         staying["by_policy"],
         staying["conflicts"],
-        staying["already_archived"]
+        staying["already_archived"],
+        staying["in_progress"]
     ));
     match simulation["previous"].as_object() {
         Some(previous) => lines.push(format!(
@@ -305,38 +354,6 @@ fn told(name: &str, simulation: &Value) -> String {
     lines.join("\n")
 }
 
-async fn explain(api: &Api, output: &Output, log_id: Uuid) -> Result<(), Failure> {
-    let explained = get(api, &format!("/logs/{log_id}/retention")).await?;
-    output.value(&explained, || {
-        let mut lines = vec![format!("{}: {}", text(&explained, "fate"), text(&explained, "why"))];
-        if explained["goes_at"].is_string() {
-            let then = text(&explained, "then");
-            lines.push(format!("{then} at {}", text(&explained, "goes_at")));
-        }
-        let matched: Vec<Vec<String>> = rows(&explained, "matched")
-            .iter()
-            .map(|policy| {
-                vec![
-                    text(policy, "name").to_owned(),
-                    policy["priority"].to_string(),
-                    text(policy, "keep_until").to_owned(),
-                    text(policy, "then").to_owned(),
-                    text(policy, "not_before").to_owned(),
-                    text(policy, "gone_by").to_owned(),
-                    text(policy, "policy_id").to_owned(),
-                ]
-            })
-            .collect();
-        if !matched.is_empty() {
-            let heads =
-                ["POLICY", "PRIORITY", "KEEPS UNTIL", "THEN", "NOT BEFORE", "GONE BY", "ID"];
-            lines.push(table(&heads, &matched));
-        }
-        lines.join("\n")
-    });
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::told;
@@ -348,7 +365,8 @@ mod tests {
             "policy_version": 2, "then": "delete", "as_of": "2026-03-01T00:00:00Z", "events": 7,
             "bytes": 700, "units": [{}], "oldest": "2026-01-01T00:00:00Z",
             "newest": "2026-01-02T00:00:00Z", "complete": false, "covers_until": "2026-01-03T00:00:00Z",
-            "staying": {"held": 1, "by_floor": 2, "by_policy": 3, "conflicts": 4, "already_archived": 5},
+            "staying": {"held": 1, "by_floor": 2, "by_policy": 3, "conflicts": 4, "already_archived": 5,
+                        "in_progress": 6},
             "by_action": [{"action": "a.b", "events": 6, "bytes": 600}],
             "other_actions": {"events": 1, "bytes": 100},
         });

@@ -15,6 +15,7 @@ mod keys;
 mod parked;
 mod reading;
 mod redrive;
+mod retention;
 mod signing;
 mod verify;
 mod verify_s3;

@@ -10,5 +10,6 @@ mod live;
 mod queue;
 mod read;
 mod retention;
+mod runs;
 mod scene;
 mod write;

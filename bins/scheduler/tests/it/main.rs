@@ -3,4 +3,5 @@
 
 mod alerts;
 mod duties;
+mod schedules;
 mod takeover;

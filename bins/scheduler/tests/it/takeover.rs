@@ -10,20 +10,35 @@ use database::Role;
 use database::sqlx::{self, PgPool};
 use testkit::{TestDatabase, eventually};
 
-const DEADLINE: Duration = Duration::from_secs(120);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A scheduler process; killed when dropped.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
-    fn start(url: &str) -> Self {
+    pub(crate) fn start(url: &str) -> Self {
         Self::start_with_admin(url, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
+    pub(crate) fn start_with(url: &str, options: &[String]) -> Self {
+        Self::run(url, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options)
+    }
+
+    /// Dies by SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().expect("dies");
+        assert_eq!(self.0.wait().expect("ends").signal(), Some(9));
+    }
+
     fn start_with_admin(url: &str, admin: SocketAddr) -> Self {
+        Self::run(url, admin, &[])
+    }
+
+    fn run(url: &str, admin: SocketAddr, options: &[String]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_scheduler"))
             .args(["--scheduler-lease-secs=3", "--scheduler-interval-secs=1"])
             .args([format!("--admin-addr={admin}"), "--log-level=warn".to_owned()])
+            .args(options)
             .env_clear()
             .env("DATABASE_URL", url)
             .stdin(Stdio::null())
@@ -32,7 +47,7 @@ impl Process {
         Self(child)
     }
 
-    fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
 }
@@ -45,7 +60,7 @@ impl Drop for Process {
 }
 
 /// The process id of the holder and the epoch, while the lease is held.
-async fn holder(pool: &PgPool) -> Option<(u32, i64)> {
+pub(crate) async fn holder(pool: &PgPool) -> Option<(u32, i64)> {
     let row: Option<(String, i64)> =
         sqlx::query_as("SELECT holder, epoch FROM leases WHERE expires_at > clock_timestamp()")
             .fetch_optional(pool)
@@ -65,8 +80,7 @@ async fn the_other_takes_over_when_the_active_one_is_killed() {
         two.into_iter().partition(|process| process.id() == active);
     let mut active = active.pop().expect("one of the two");
 
-    active.0.kill().expect("dies");
-    assert_eq!(active.0.wait().expect("ends").signal(), Some(9));
+    active.kill();
     let follower = eventually(DEADLINE, "the other is active", async || {
         holder(owner.pool()).await.filter(|(process, _)| *process == standby[0].id())
     })

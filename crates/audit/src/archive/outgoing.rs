@@ -1,9 +1,10 @@
-//! What the archive tells others, put into the outbox by the transaction that it is about: the cleanup
+//! What archive and retention tell others, put into the outbox by the transaction that it is about: the cleanup
 //! that a sealed unit is due, and whom a policy wants told of its run's end.
 
 use chrono::{DateTime, Utc};
 use contracts::audit::lifecycle::{
-    CleanupArchived, CleanupMessage, PolicyNotification, RetentionMessage, RunEvent,
+    CleanupArchived, CleanupMessage, PolicyId, PolicyNotification, RetentionMessage, RunEvent,
+    RunId,
 };
 use contracts::{EnvelopeId, Header, Message};
 use database::outbox::{self, Draft};
@@ -11,7 +12,7 @@ use evidence::document::ManifestRef;
 use rand::Rng;
 use sqlx::PgConnection;
 
-use crate::lifecycle::{Run, RunState, Unit};
+use crate::lifecycle::{Basis, Run, RunState, Unit};
 use crate::store::RunEnd;
 
 pub(crate) use database::outbox::PutError;
@@ -47,7 +48,31 @@ impl Cause {
     }
 }
 
-async fn put<M: Message>(
+/// A message that nothing led to but what its header says.
+pub(crate) async fn begin<M: Message>(
+    transaction: &mut PgConnection,
+    header: &Header,
+    message: &M,
+    now: DateTime<Utc>,
+) -> Result<(), PutError> {
+    put(transaction, &Cause { header: header.clone() }, message, now).await
+}
+
+/// A message that a message of the same tenant leads to, before there is a run to speak of.
+pub(crate) async fn follow<M: Message>(
+    transaction: &mut PgConnection,
+    cause: &Header,
+    message: &M,
+    now: DateTime<Utc>,
+) -> Result<(), PutError> {
+    let causation_id = Some(cause.id.to_string());
+    let hops = cause.hops.saturating_add(1);
+    let header = Header { causation_id, hops, key: None, revision: None, ..cause.clone() };
+    put(transaction, &Cause { header }, message, now).await
+}
+
+/// A message of a run.
+pub(crate) async fn put<M: Message>(
     transaction: &mut PgConnection,
     cause: &Cause,
     message: &M,
@@ -87,13 +112,31 @@ pub(crate) async fn tell(
         RunState::Done => RunEvent::Done,
         _ => RunEvent::Failed,
     };
-    for target in 0..*notify {
-        let message = RetentionMessage::Notify(PolicyNotification {
-            policy_id: *policy,
-            run_id: *id,
-            event,
-            target,
-        });
+    tell_targets(transaction, cause, (*policy, *id, event), *notify, now).await
+}
+
+/// Something else has become of a policy's run: as above.
+pub(crate) async fn tell_of(
+    transaction: &mut PgConnection,
+    cause: &Cause,
+    run: &Run,
+    event: RunEvent,
+    now: DateTime<Utc>,
+) -> Result<(), PutError> {
+    let Basis::Policy { id: policy, .. } = run.new.basis else { return Ok(()) };
+    tell_targets(transaction, cause, (policy, run.new.id, event), run.new.notify, now).await
+}
+
+async fn tell_targets(
+    transaction: &mut PgConnection,
+    cause: &Cause,
+    (policy_id, run_id, event): (PolicyId, RunId, RunEvent),
+    notify: u32,
+    now: DateTime<Utc>,
+) -> Result<(), PutError> {
+    for target in 0..notify {
+        let message =
+            RetentionMessage::Notify(PolicyNotification { policy_id, run_id, event, target });
         put(transaction, cause, &message, now).await?;
     }
     Ok(())

@@ -23,7 +23,7 @@ use crate::model::StoredLog;
 use crate::record::Record;
 use crate::retention::{Decision, Facts, Plan, Planner, PolicyState, RuleSet};
 use crate::store::policies::Figures;
-use crate::store::{self, Fed, policies};
+use crate::store::{self, Fed, planning, policies};
 
 /// Simulations at the same time at most, in one process.
 pub const SIMULATIONS_MAX: usize = 2;
@@ -75,13 +75,9 @@ pub(super) async fn simulate(
     let found = policies::get(&mut transaction, tenant, id).await.map_err(problems::database)?;
     let policy = found.filter(|policy| policy.spec.state != PolicyState::Deleted);
     let policy = policy.ok_or_else(|| none("policy"))?;
-    let rules =
-        policies::rules(&mut transaction, tenant, as_of).await.map_err(problems::database)?;
-    let rules = Arc::new(rules.with_policy(policy.rule()));
-    let position = store::feed_position(&mut transaction).await.map_err(problems::database)?;
+    let planner = planning::planner(&mut transaction, tenant, &policy, as_of).await;
+    let (planner, _rules) = planner.map_err(problems::database)?;
     transaction.rollback().await.map_err(problems::database)?;
-    let planner = Planner::new(tenant, rules, id, as_of, position.horizon)
-        .ok_or_else(|| Problem::new(INTERNAL, "the rules lack the policy"))?;
     let plan = plan(&api, tenant, planner, until).await.map_err(problems::database)?;
     let previous = compare(&api, &plan, as_of == now).await.map_err(problems::database)?;
     let growth = previous.filter(|previous| previous.events > 0).map(|previous| {

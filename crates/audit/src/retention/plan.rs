@@ -2,20 +2,18 @@
 //! A plan is made from one stream of logs in the order of `(recorded_at, id)`; what a simulation shows
 //! and what a run executes is the same object. Memory is bounded, however many logs there are.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+mod planner;
 
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use contracts::audit::lifecycle::{PolicyId, Then};
+use chrono::{DateTime, Utc};
+use contracts::audit::lifecycle::{PolicyId, Then, UnitId};
 use contracts::{LogId, RetentionClass, Tenant};
 use serde::{Deserialize, Serialize};
 use sinks::search::fields;
 
-use super::filter::{Facts, Filter};
-use super::matcher::Matcher;
-use super::rules::{Fate, RuleSet};
-use super::term::Term;
+use super::filter::Facts;
 use crate::record::Outcome;
+
+pub use planner::Planner;
 
 /// Bytes of records of one unit at most: the size of an archive's object before it is packed. One
 /// record may be over it by itself.
@@ -26,8 +24,6 @@ pub const UNIT_EVENTS_MAX: u64 = 500_000;
 pub const UNITS_MAX: usize = 20_000;
 /// Actions that a plan names; the others are added up.
 pub const ACTIONS_SHOWN: usize = 20;
-/// Actions that are counted one by one while a plan is made; those first seen later are added up.
-const ACTIONS_COUNTED_MAX: usize = 10_000;
 
 /// One log as a plan sees it.
 #[derive(Clone, Debug)]
@@ -52,8 +48,8 @@ pub struct Candidate {
     pub target_types: Vec<String>,
     /// Flattened metadata, where a rule asks for any.
     pub metadata: Option<fields::Metadata>,
-    /// Whether an archive holds it already.
-    pub archived: bool,
+    /// The unit whose object holds it already, where the archive has one.
+    pub archived: Option<UnitId>,
 }
 
 impl Candidate {
@@ -117,6 +113,9 @@ pub struct Plan {
     pub cells: Vec<Cell>,
     /// Those that go, as units of work.
     pub units: Vec<Unit>,
+    /// Those that go by an object which holds them already, by the unit that made it.
+    #[serde(default)]
+    pub again: Vec<Again>,
 }
 
 /// Logs of the policy past its term that stay.
@@ -132,6 +131,9 @@ pub struct Staying {
     pub conflicts: u64,
     /// Archived already, by a policy that only archives.
     pub already_archived: u64,
+    /// In the hands of a run that has not ended: what is left of them is a later plan's.
+    #[serde(default)]
+    pub in_progress: u64,
 }
 
 /// A count.
@@ -198,194 +200,16 @@ pub struct Unit {
     pub tally: Tally,
 }
 
-/// Makes a plan of a stream of logs.
-#[derive(Debug)]
-pub struct Planner {
-    plan: Plan,
-    matcher: Matcher,
-    filter: Filter,
-    keep: Term,
-    actions: HashMap<String, Tally>,
-    /// At most one cell and unit per class: the stream is in the order of time.
-    open: BTreeMap<RetentionClass, (Cell, Unit)>,
+/// Logs that an object of an earlier unit holds and that are to be deleted only now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// The earlier unit.
+    pub unit_id: UnitId,
+    /// Of all its logs.
+    pub class: RetentionClass,
+    /// The hour's beginning.
+    pub hour: DateTime<Utc>,
+    /// How many of them go.
+    #[serde(flatten)]
+    pub tally: Tally,
 }
-
-impl Planner {
-    /// A plan for a policy of the rules; `None` when it is not one of them.
-    pub fn new(
-        tenant: &Tenant,
-        rules: Arc<RuleSet>,
-        policy_id: PolicyId,
-        as_of: DateTime<Utc>,
-        snapshot_xmin: u64,
-    ) -> Option<Self> {
-        let policy = rules.policy(policy_id)?;
-        let plan = Plan {
-            tenant: tenant.clone(),
-            policy_id,
-            policy_version: policy.version,
-            then: policy.then,
-            as_of,
-            cutoff: policy.keep.starts_before(as_of),
-            snapshot_xmin,
-            rules_fingerprint: rules.fingerprint(),
-            complete: true,
-            covers_until: None,
-            looked_at: 0,
-            events: 0,
-            bytes: 0,
-            oldest: None,
-            newest: None,
-            staying: Staying::default(),
-            by_action: Vec::new(),
-            other_actions: Tally::default(),
-            cells: Vec::new(),
-            units: Vec::new(),
-        };
-        Some(Self {
-            plan,
-            filter: policy.filter.clone(),
-            keep: policy.keep,
-            matcher: Matcher::new(rules),
-            actions: HashMap::new(),
-            open: BTreeMap::new(),
-        })
-    }
-
-    /// Logs recorded before this time are wanted.
-    pub fn cutoff(&self) -> DateTime<Utc> {
-        self.plan.cutoff
-    }
-
-    /// Logs of transactions below this one are wanted.
-    pub fn snapshot_xmin(&self) -> u64 {
-        self.plan.snapshot_xmin
-    }
-
-    /// Whether the logs' metadata is wanted.
-    pub fn needs_metadata(&self) -> bool {
-        self.matcher.needs_metadata()
-    }
-
-    /// Looks at one more log, in the order of `(recorded_at, id)`. False when the plan is full: this one
-    /// and those after it are the next plan's.
-    pub fn add(&mut self, log: &Candidate) -> bool {
-        if self.is_full(log) {
-            return false;
-        }
-        self.plan.looked_at += 1;
-        self.plan.covers_until = Some(log.recorded_at);
-        let facts = log.facts();
-        if self.keep.after(log.recorded_at) <= self.plan.as_of && self.filter.matches(&facts) {
-            self.judge(log, &facts);
-        }
-        true
-    }
-
-    fn is_full(&self, log: &Candidate) -> bool {
-        let open = self.open.get(&log.class);
-        let goes_on =
-            open.is_some_and(|(_, unit)| unit.hour == hour(log.recorded_at) && fits(unit, log));
-        self.plan.units.len() + self.open.len() >= UNITS_MAX && !goes_on
-    }
-
-    fn judge(&mut self, log: &Candidate, facts: &Facts<'_>) {
-        let verdict = self.matcher.decide(facts);
-        let staying = &mut self.plan.staying;
-        match verdict.fate {
-            Fate::Held => staying.held += 1,
-            Fate::Conflict => staying.conflicts += 1,
-            Fate::Goes if verdict.winner != Some(self.plan.policy_id) => staying.by_policy += 1,
-            Fate::Goes if verdict.goes_at.is_none_or(|at| at > self.plan.as_of) => {
-                staying.by_floor += 1;
-            }
-            Fate::Goes if log.archived && self.plan.then == Then::Archive => {
-                staying.already_archived += 1;
-            }
-            Fate::Goes => self.take(log),
-            // The policy itself matches, so some policy does.
-            Fate::Kept => staying.by_policy += 1,
-        }
-    }
-
-    fn take(&mut self, log: &Candidate) {
-        self.plan.events += 1;
-        self.plan.bytes += log.bytes;
-        self.plan.oldest.get_or_insert(log.recorded_at);
-        self.plan.newest = Some(log.recorded_at);
-        if let Some(tally) = self.actions.get_mut(&log.action) {
-            tally.add(log.bytes);
-        } else if self.actions.len() < ACTIONS_COUNTED_MAX {
-            self.actions.insert(log.action.clone(), Tally { events: 1, bytes: log.bytes });
-        } else {
-            self.plan.other_actions.add(log.bytes);
-        }
-        let (hour, place) =
-            (hour(log.recorded_at), Place { recorded_at: log.recorded_at, id: log.id });
-        // What is open of an earlier hour is complete: the order is that of time.
-        let over: Vec<RetentionClass> = self
-            .open
-            .iter()
-            .filter(|(_, (cell, _))| cell.hour != hour)
-            .map(|(class, _)| *class)
-            .collect();
-        for class in over {
-            self.close(class);
-        }
-        let new =
-            || Unit { class: log.class, hour, first: place, last: place, tally: Tally::default() };
-        let (cell, unit) = self
-            .open
-            .entry(log.class)
-            .or_insert_with(|| (Cell { class: log.class, hour, tally: Tally::default() }, new()));
-        if !fits(unit, log) {
-            self.plan.units.push(std::mem::replace(unit, new()));
-        }
-        cell.tally.add(log.bytes);
-        unit.tally.add(log.bytes);
-        unit.last = place;
-    }
-
-    fn close(&mut self, class: RetentionClass) {
-        if let Some((cell, unit)) = self.open.remove(&class) {
-            self.plan.cells.push(cell);
-            self.plan.units.push(unit);
-        }
-    }
-
-    /// The plan; `complete` says whether the stream came to its end.
-    pub fn finish(mut self, complete: bool) -> Plan {
-        let open: Vec<RetentionClass> = self.open.keys().copied().collect();
-        for class in open {
-            self.close(class);
-        }
-        let mut actions: Vec<ActionTally> =
-            self.actions.into_iter().map(|(action, tally)| ActionTally { action, tally }).collect();
-        actions.sort_by(|a, b| {
-            b.tally.events.cmp(&a.tally.events).then_with(|| a.action.cmp(&b.action))
-        });
-        let mut plan = self.plan;
-        for rest in actions.drain(ACTIONS_SHOWN.min(actions.len())..) {
-            plan.other_actions.events += rest.tally.events;
-            plan.other_actions.bytes += rest.tally.bytes;
-        }
-        plan.by_action = actions;
-        plan.complete = complete;
-        if complete {
-            plan.covers_until = None;
-        }
-        plan
-    }
-}
-
-fn fits(unit: &Unit, log: &Candidate) -> bool {
-    unit.tally.events == 0
-        || (unit.tally.events < UNIT_EVENTS_MAX && unit.tally.bytes + log.bytes <= UNIT_BYTES_MAX)
-}
-
-fn hour(at: DateTime<Utc>) -> DateTime<Utc> {
-    at.duration_trunc(TimeDelta::hours(1)).unwrap_or(at)
-}
-
-#[cfg(test)]
-mod tests;

@@ -5,7 +5,7 @@ mod read;
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use contracts::audit::lifecycle::{PolicyId, Then};
 use croner::Cron;
@@ -24,6 +24,8 @@ pub const NAME_CHARS_MAX: usize = 100;
 pub const PRIORITY_RANGE: std::ops::RangeInclusive<i64> = -1_000..=1_000;
 /// Targets that are told at most.
 pub const NOTIFY_MAX: usize = 8;
+/// Times that can be there twice in one night, at most: every minute of the two hours that no zone exceeds.
+const REPEATED_MAX: usize = 120;
 /// How far ahead a change may be dated.
 pub const EFFECTIVE_DAYS_AHEAD: i64 = 3_660;
 
@@ -119,12 +121,45 @@ impl Schedule {
         Ok((cron, zone))
     }
 
-    /// The first time after `after`; `None` when it never comes.
+    /// The first time after `after`; `None` when it never comes. Where the hours are named and the clocks
+    /// go back, a time that is there twice counts once.
     pub fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let (cron, zone) = self.parse().ok()?;
-        let next = cron.find_next_occurrence(&after.with_timezone(&zone), false).ok()?;
-        Some(next.with_timezone(&Utc))
+        let named =
+            self.cron.split_whitespace().nth(1).is_some_and(|hours| {
+                hours.bytes().all(|byte| byte.is_ascii_digit() || byte == b',')
+            });
+        // What is left of a second would be carried over into the time that is found.
+        let mut at = after.trunc_subsecs(0).with_timezone(&zone);
+        for _ in 0..=REPEATED_MAX {
+            at = cron.find_next_occurrence(&at, false).ok()?;
+            let first = zone.from_local_datetime(&at.naive_local()).earliest();
+            let repeated = named && first.is_some_and(|first| first < at);
+            if !repeated && stands_for(&cron, &at) {
+                return Some(at.with_timezone(&Utc));
+            }
+        }
+        None
     }
+}
+
+/// Whether a time that was found is one of the schedule's, or the end of a gap that one lies in: the
+/// library names that end on every night with a gap.
+fn stands_for(cron: &Cron, at: &DateTime<Tz>) -> bool {
+    if cron.is_time_matching(at).unwrap_or(false) {
+        return true;
+    }
+    let mut local = at.naive_local();
+    for _ in 0..REPEATED_MAX {
+        local -= TimeDelta::minutes(1);
+        if at.timezone().from_local_datetime(&local).earliest().is_some() {
+            return false;
+        }
+        if cron.is_time_matching(&local.and_utc()).unwrap_or(false) {
+            return true;
+        }
+    }
+    false
 }
 
 /// What stops a run until somebody approves it.

@@ -18,8 +18,11 @@ pub const CHUNK_ROWS: i64 = 5_000;
 const CHUNK: &str = "\
 SELECT retention_class, recorded_at, id, octet_length(record) AS bytes, actor_type, actor_id, action,
        outcome, target_types,
-       EXISTS (SELECT FROM archived_logs a WHERE a.tenant = logs.tenant
-                  AND a.recorded_at = logs.recorded_at AND a.id = logs.id) AS archived, CASE WHEN $6 THEN record END AS record
+       (SELECT a.unit_id FROM archived_logs a
+          JOIN archive_objects o ON o.tenant = a.tenant AND o.unit_id = a.unit_id AND o.removed_at IS NULL
+         WHERE a.tenant = logs.tenant AND a.recorded_at = logs.recorded_at AND a.id = logs.id
+         LIMIT 1) AS archived,
+       CASE WHEN $6 THEN record END AS record
   FROM logs
  WHERE tenant = $1 AND recorded_at < $2 AND ingest_xid < $3::text::xid8
    AND recorded_at >= $4 AND (recorded_at, id) > ($4, $5)

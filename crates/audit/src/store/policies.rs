@@ -273,6 +273,24 @@ pub async fn in_effect(
     rows.iter().map(policy).collect()
 }
 
+/// The version of a policy that is in effect at that time, whatever its state.
+pub async fn in_effect_of(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    id: PolicyId,
+    at: DateTime<Utc>,
+) -> Result<Option<Policy>, sqlx::Error> {
+    const SQL: &str = concat!(
+        "SELECT ",
+        version!(),
+        " FROM policy_versions v
+          WHERE v.tenant = $1 AND v.policy_id = $2 AND v.effective_from <= $3
+          ORDER BY v.version DESC LIMIT 1"
+    );
+    let row = sqlx::query(SQL).bind(tenant.as_str()).bind(id).bind(at);
+    row.fetch_optional(connection).await?.as_ref().map(policy).transpose()
+}
+
 /// The rules of a time: the policies in effect then that are active, and the holds in force now.
 pub async fn rules(
     connection: &mut PgConnection,

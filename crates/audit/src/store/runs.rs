@@ -1,6 +1,7 @@
 //! Runs: begun once, planned, braked, started, ended. Each step is one statement that is guarded by the
 //! state it may come from, inside the caller's transaction; done twice it says so and changes nothing.
 
+pub(super) mod evaluation;
 mod rows;
 
 use chrono::{DateTime, Utc};

@@ -9,9 +9,11 @@ mod claims;
 mod deleting;
 mod rows;
 
-use contracts::audit::lifecycle::{RunId, UnitId};
+use chrono::{DateTime, Utc};
+use contracts::audit::lifecycle::{PolicyId, RunId, UnitId};
 use contracts::{RetentionClass, Tenant};
 use sqlx::{AssertSqlSafe, PgConnection};
+use uuid::Uuid;
 
 use self::claims::ours;
 use self::rows::{COLUMNS, range, read};
@@ -182,29 +184,37 @@ pub async fn units_of(
         .collect()
 }
 
-/// Ranges of a class that units of running and planned runs are at, by their first key: a plan leaves
-/// their rows out, and the next one finds what was left of them. At most [`OPEN_RANGES_MAX`].
+/// Ranges that units of running and planned runs are at, of the policy itself and of requests, by their
+/// first key: a plan of the policy leaves their rows out, and the next one finds what was left of them.
+/// Another policy's units take none of its rows. At most [`OPEN_RANGES_MAX`]: where there are more, the
+/// last one has no end.
 pub async fn open_ranges(
     connection: &mut PgConnection,
     tenant: &Tenant,
-    class: RetentionClass,
+    policy: PolicyId,
 ) -> Result<Vec<KeyRange>, sqlx::Error> {
-    sqlx::query(
+    let rows = sqlx::query(
         "SELECT u.retention_class, u.first_at, u.first_id, u.last_at, u.last_id
            FROM archive_units u JOIN retention_runs r ON r.tenant = u.tenant AND r.id = u.run_id
-          WHERE u.tenant = $1 AND u.retention_class = $2
+          WHERE u.tenant = $1 AND (r.policy_id = $2 OR r.policy_id IS NULL)
             AND u.state IN ('planned', 'written', 'sealed', 'deleting')
             AND r.state IN ('planning', 'braked', 'running')
           ORDER BY u.first_at, u.first_id LIMIT $3",
     )
     .bind(tenant.as_str())
-    .bind(class.as_str())
+    .bind(policy)
     .bind(OPEN_RANGES_MAX)
     .fetch_all(connection)
-    .await?
-    .iter()
-    .map(range)
-    .collect()
+    .await?;
+    let mut ranges = rows.iter().map(range).collect::<Result<Vec<_>, _>>()?;
+    if ranges.len() >= usize::try_from(OPEN_RANGES_MAX).unwrap_or(usize::MAX)
+        && let Some(last) = ranges.last().copied()
+    {
+        // Which classes the rest is of is not known: it may be any.
+        let end = (DateTime::<Utc>::MAX_UTC, Uuid::max());
+        ranges.extend(RetentionClass::ALL.map(|class| KeyRange { class, last: end, ..last }));
+    }
+    Ok(ranges)
 }
 
 /// Up to `limit` units of running runs that have to be archived, that nobody has, and that nothing happened

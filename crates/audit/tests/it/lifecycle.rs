@@ -140,7 +140,8 @@ async fn a_run_is_begun_planned_and_started_once() {
     let scene = Scene::new().await;
     let c = &mut *scene.connection().await;
     let slot = Some(at("2026-06-01T03:00:00Z"));
-    let basis = Basis::Policy { id: Uuid::new_v4(), version: 3, slot };
+    let id = Uuid::new_v4();
+    let basis = Basis::Policy { id, version: 3, slot };
     let (run, twin) =
         (new_run(Then::Archive, basis.clone()), new_run(Then::Archive, basis.clone()));
     assert_eq!(store::begin_run(c, &run).await.unwrap(), Begun::New);
@@ -164,8 +165,10 @@ async fn a_run_is_begun_planned_and_started_once() {
     let retried = [new_unit(1, 10), new_unit(2, 20)];
     assert_eq!(store::add_units(c, &acme(), run.id, &retried).await.unwrap(), Step::Now);
     assert_eq!(store::add_units(c, &acme(), run.id, &units).await.unwrap(), Step::Already);
-    let open = store::open_ranges(c, &acme(), RetentionClass::Days30).await.unwrap();
+    let open = store::open_ranges(c, &acme(), id).await.unwrap();
     assert_eq!(open, [range(1), range(2)]);
+    let open = store::open_ranges(c, &acme(), Uuid::new_v4()).await.unwrap();
+    assert_eq!(open, [], "another policy takes none of its rows");
 
     let brake = store::brake_run(c, &acme(), run.id, "30 of 40 events").await.unwrap();
     assert_eq!(brake, Step::Now);
@@ -251,7 +254,7 @@ async fn counters_add_up_at_the_end_whatever_becomes_of_the_units() {
     };
     assert_eq!(stored.counters, expected);
     assert!(stored.counters.adds_up(then));
-    let open = store::open_ranges(c, &acme(), RetentionClass::Days30).await.unwrap();
+    let open = store::open_ranges(c, &acme(), Uuid::new_v4()).await.unwrap();
     assert_eq!(open, []);
 }
 

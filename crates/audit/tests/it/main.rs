@@ -7,5 +7,6 @@ mod cleanup;
 mod index;
 mod lifecycle;
 mod retention;
+mod runs;
 mod scan;
 mod scene;

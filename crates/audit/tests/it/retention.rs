@@ -2,7 +2,7 @@
 //! two tenants, a hold against a deletion, and a plan of what is stored.
 
 mod holds;
-mod plans;
+pub(crate) mod plans;
 mod policies;
 
 use audit::retention::{Hold, HoldDraft, PolicyDraft};

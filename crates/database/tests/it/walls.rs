@@ -70,8 +70,9 @@ async fn plant(owner: &mut PgConnection, walled: &Walled, tenant: &str) {
 fn made_up(table: &str, name: &str, kind: &str) -> &'static str {
     match (name, kind) {
         ("state", _) if table == "policies" => "'active'",
-        ("id", _) if table == "policies" => "'00000000-0000-4000-8000-000000000001'",
-        ("policy_id", _) if table == "policy_versions" => "'00000000-0000-4000-8000-000000000001'",
+        // What refers to a policy refers to this one.
+        ("policy_id", _) => "'00000000-0000-0000-0000-000000000001'",
+        ("id", _) if table == "policies" => "'00000000-0000-0000-0000-000000000001'",
         ("retention_class" | "class" | "default_class", _) => "'30d'",
         ("key_id", _) => "substr(md5(random()::text), 1, 16)",
         ("env", _) => "'test'",

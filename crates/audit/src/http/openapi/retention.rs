@@ -241,7 +241,8 @@ pub(crate) struct PlanBody {
     oldest: Option<String>,
     /// The newest of them.
     newest: Option<String>,
-    /// Logs past the policy's term that stay: `held`, `by_floor`, `by_policy`, `conflicts`, `already_archived`.
+    /// Logs past the policy's term that stay: `held`, `by_floor`, `by_policy`, `conflicts`,
+    /// `already_archived`, and `in_progress`: in the hands of a run that has not ended.
     #[schema(value_type = Object)]
     staying: (),
     /// Those that go by action, the 20 most frequent.
@@ -293,4 +294,71 @@ pub(crate) struct ExplainedBody {
     ceiling: Option<()>,
     /// The same in words.
     why: String,
+}
+
+/// Logs and bytes of their records.
+#[derive(ToSchema)]
+pub(crate) struct TallyBody {
+    /// Logs.
+    events: u64,
+    /// Bytes.
+    bytes: u64,
+}
+
+/// A run of a policy.
+#[derive(ToSchema)]
+pub(crate) struct RunBody {
+    /// Its id.
+    id: uuid::Uuid,
+    /// The policy.
+    policy_id: uuid::Uuid,
+    /// The version that it goes by, whatever is written meanwhile.
+    policy_version: u64,
+    /// The time by the schedule; absent where somebody started it.
+    slot: Option<String>,
+    /// Who started it.
+    #[schema(value_type = Object)]
+    requester: (),
+    /// archive, `archive_and_delete` or delete.
+    then: String,
+    /// planning, braked, running, done, failed or cancelled.
+    state: String,
+    /// The time it judges by.
+    as_of: String,
+    /// Which rules it goes by.
+    rules_fingerprint: Option<String>,
+    /// Who let it pass the brake, and when.
+    #[schema(value_type = Vec<Object>)]
+    approvals: Vec<()>,
+    /// Units in all, open and failed.
+    #[schema(value_type = Object)]
+    units: (),
+    /// Found by the plan: what follows adds up to it in the end.
+    planned: TallyBody,
+    /// In an object of the archive.
+    archived: TallyBody,
+    /// Of them, read back whole and in the chain.
+    verified: TallyBody,
+    /// Deleted.
+    deleted: TallyBody,
+    /// Kept by a hold, or not due any more.
+    held: TallyBody,
+    /// Erased meanwhile.
+    gone: TallyBody,
+    /// Of units that failed.
+    failed: TallyBody,
+    /// Of an ended run: whether the numbers add up.
+    adds_up: Option<bool>,
+    /// Why it waits, failed or was cancelled.
+    reason: Option<String>,
+    /// Follows it from request to receipt.
+    correlation_id: String,
+    /// When it was begun.
+    created_at: String,
+    /// When it was started.
+    started_at: Option<String>,
+    /// When it ended.
+    ended_at: Option<String>,
+    /// The plan that it executes; of one run only.
+    plan: Option<PlanBody>,
 }

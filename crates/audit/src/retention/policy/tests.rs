@@ -207,6 +207,13 @@ fn a_schedule_is_of_its_zone() {
     let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
     assert_eq!(schedule.next(at("2026-01-01T12:00:00Z")), Some(at("2026-01-02T02:00:00Z")));
     assert_eq!(schedule.next(at("2026-07-01T12:00:00Z")), Some(at("2026-07-02T01:00:00Z")));
+    // Times are whole minutes, wherever one looks from.
+    for (after, next) in [
+        ("2026-01-01T01:59:59.999999Z", "2026-01-01T02:00:00Z"),
+        ("2026-01-01T02:00:00.000001Z", "2026-01-02T02:00:00Z"),
+    ] {
+        assert_eq!(schedule.next(at(after)), Some(at(next)), "{after}");
+    }
     let never = Schedule { cron: "0 3 31 2 *".into(), ..schedule };
     assert_eq!(never.next(at("2026-01-01T12:00:00Z")), None);
 }

@@ -18,7 +18,7 @@ use super::{at, hold, new, now};
 use crate::scene::tenant;
 
 /// Fills January and February with logs of two classes; ids rise with time.
-async fn fill(owner: &Database, of: &str, count: i64) {
+pub(crate) async fn fill(owner: &Database, of: &str, count: i64) {
     let (from, to) = (at("2026-01-01T00:00:00Z"), at("2026-03-02T00:00:00Z"));
     partitions::ensure_range(owner.pool(), from, to).await.unwrap();
     let rows = r#"INSERT INTO logs (tenant, id, retention_class, recorded_at, record, sha256, leaf_salt,
@@ -36,7 +36,7 @@ async fn fill(owner: &Database, of: &str, count: i64) {
 
 /// Waits until what is stored is in a snapshot: transaction ids are the cluster's, so other tests'
 /// transactions hold it back for a moment.
-async fn settled(owner: &Database) {
+pub(crate) async fn settled(owner: &Database) {
     testkit::eventually(Duration::from_secs(60), "the logs are in the snapshot", async || {
         let settled: bool = sqlx::query_scalar(
             "SELECT coalesce(max(ingest_xid::text::bigint), 0)

@@ -1,7 +1,9 @@
 //! Plans of small streams, counted by hand.
 
-use super::super::rules::{RuleHold, RulePolicy};
 use super::*;
+use crate::record::Outcome;
+use crate::retention::rules::{RuleHold, RulePolicy};
+use contracts::LogId;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -35,7 +37,7 @@ fn log(recorded_at: &str, n: u128, action: &str) -> Candidate {
         outcome: Outcome::Success,
         target_types: Vec::new(),
         metadata: None,
-        archived: false,
+        archived: None,
     }
 }
 
@@ -94,7 +96,7 @@ fn what_stays_is_counted_by_its_reason_and_the_rest_goes() {
     assert!(logs.iter().all(|log| planner.add(log)));
     let plan = planner.finish(true);
     let golden: serde_json::Value =
-        serde_json::from_str(include_str!("../../../golden/plan.json")).unwrap();
+        serde_json::from_str(include_str!("../../../../golden/plan.json")).unwrap();
     assert_eq!(json!(plan), golden, "{:#}", json!(plan));
     assert_eq!(serde_json::from_value::<Plan>(json!(plan)).unwrap(), plan);
     let cells: u64 = plan.cells.iter().map(|cell| cell.tally.events).sum();
@@ -165,7 +167,8 @@ fn actions_are_named_up_to_a_number_and_added_up_beyond() {
 #[test]
 fn what_is_archived_is_not_archived_again() {
     let mut only = policy(1, "P1D", Filter::default());
-    let archived = Candidate { archived: true, ..log("2026-01-01T10:00:00Z", 1, "a") };
+    let archived =
+        Candidate { archived: Some(Uuid::from_u128(50)), ..log("2026-01-01T10:00:00Z", 1, "a") };
     let planned = |policy: &RulePolicy| {
         let mut planner = planner(RuleSet::new(vec![policy.clone()], Vec::new()));
         assert!(planner.add(&archived));
@@ -175,4 +178,53 @@ fn what_is_archived_is_not_archived_again() {
     assert_eq!(planned(&only), (1, 0), "it is still to be deleted");
     only.then = Then::Archive;
     assert_eq!(planned(&only), (0, 1));
+}
+
+#[test]
+fn what_is_archived_already_goes_by_its_object() {
+    let rules = RuleSet::new(vec![policy(1, "P1D", Filter::default())], Vec::new());
+    let mut planner = planner(rules);
+    let by =
+        |unit: u128, log: Candidate| Candidate { archived: Some(Uuid::from_u128(unit)), ..log };
+    for log in [
+        by(50, log("2026-01-01T10:00:00Z", 1, "a")),
+        log("2026-01-01T10:10:00Z", 2, "a"),
+        by(51, log("2026-01-01T10:20:00Z", 3, "a")),
+        by(50, log("2026-01-01T10:30:00Z", 4, "a")),
+        by(52, log("2026-01-01T11:00:00Z", 5, "a")),
+    ] {
+        assert!(planner.add(&log));
+    }
+    let plan = planner.finish(true);
+    let again: Vec<_> =
+        plan.again.iter().map(|again| (again.unit_id.as_u128(), again.tally.events)).collect();
+    assert_eq!(again, [(50, 2), (51, 1), (52, 1)]);
+    assert_eq!(plan.units.iter().map(|unit| unit.tally.events).sum::<u64>(), 1);
+    assert_eq!(plan.cells.iter().map(|cell| cell.tally.events).collect::<Vec<_>>(), [4, 1]);
+    assert_eq!(plan.events, 5);
+}
+
+#[test]
+fn what_a_run_is_at_is_left_out() {
+    let rules = RuleSet::new(vec![policy(1, "P1D", Filter::default())], Vec::new());
+    let key = |time: &str, id: u128| (at(time), Uuid::from_u128(id));
+    let range = |class, first, last| KeyRange { class, first, last };
+    let class = RetentionClass::Days90;
+    // They overlap, and one is of another class.
+    let ranges = vec![
+        range(class, key("2026-01-01T10:00:02Z", 2), key("2026-01-01T10:00:05Z", 5)),
+        range(class, key("2026-01-01T10:00:03Z", 3), key("2026-01-01T10:00:04Z", 4)),
+        range(class, key("2026-01-01T10:00:08Z", 8), key("2026-01-01T10:00:08Z", 8)),
+        range(
+            RetentionClass::Days7,
+            key("2026-01-01T10:00:00Z", 0),
+            key("2026-01-01T11:00:00Z", 9),
+        ),
+    ];
+    let mut planner = planner(rules).leaving_out(ranges);
+    for n in 1..=9 {
+        assert!(planner.add(&log(&format!("2026-01-01T10:00:0{n}Z"), n, "a")));
+    }
+    let plan = planner.finish(true);
+    assert_eq!((plan.events, plan.staying.in_progress), (4, 5));
 }
