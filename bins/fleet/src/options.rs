@@ -24,7 +24,7 @@ pub(crate) enum ServiceName {
 }
 
 impl ServiceName {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::IngestApi,
         Self::IndexWorker,
         Self::ArchiveWorker,

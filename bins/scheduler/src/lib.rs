@@ -164,7 +164,7 @@ impl Scheduler {
                 () = drain.cancelled() => return,
                 lease = self.acquire() => match lease {
                     Some(lease) => {
-                        self.lead(lease, &clock, &drain).await;
+                        Box::pin(self.lead(lease, &clock, &drain)).await;
                         Duration::ZERO
                     }
                     None => self.config.lease() / 3,

@@ -15,7 +15,7 @@ use contracts::audit::lifecycle::{
     ScheduleRetention,
 };
 use database::{Database, Role};
-use queue_core::{Clock, Delivery, Failure, Worker};
+use queue_core::{Clock, Delivery, Failure, SystemClock, Worker};
 use serde_json::Value;
 use sinks::notify::{Channels, NotifyConfig};
 use testkit::TestDatabase;
@@ -126,7 +126,7 @@ impl Scene {
 
     pub(crate) async fn runs(&self) -> Vec<Run> {
         let mut connection = self.database.pool().acquire().await.unwrap();
-        let later = Utc::now() + chrono::TimeDelta::days(1);
+        let later = SystemClock.now() + chrono::TimeDelta::days(1);
         store::runs(&mut connection, &acme(), Some(policy()), later, 100).await.unwrap()
     }
 
