@@ -17,7 +17,7 @@ pub(crate) enum ServiceName {
     ArchiveWorker,
     /// Deletes what is archived, or what a policy says; runs where an archive is set.
     CleanupWorker,
-    /// Plans and starts what retention policies archive and delete.
+    /// Plans and starts what retention policies archive and delete; runs where an archive is set.
     RetentionWorker,
     /// What time starts: partitions, ageing, schedules; and the outbox's relay.
     Scheduler,

@@ -65,8 +65,7 @@ impl Configs {
             cleanup: (up.runs(ServiceName::CleanupWorker) && archives(environment))
                 .then(|| worker::<CleanupWorker>(None, environment, &mut problems))
                 .flatten(),
-            retention: up
-                .runs(ServiceName::RetentionWorker)
+            retention: (up.runs(ServiceName::RetentionWorker) && archives(environment))
                 .then(|| worker::<RetentionWorker>(None, environment, &mut problems))
                 .flatten(),
             scheduler: up

@@ -72,7 +72,13 @@ async fn a_service_left_out_can_run_beside() {
     let fleet = place.start_with(&["--except", "index-worker"]).await;
     assert_eq!(
         fleet.ready["services"],
-        serde_json::json!(["ingest-api", "archive-worker", "cleanup-worker", "scheduler"])
+        serde_json::json!([
+            "ingest-api",
+            "archive-worker",
+            "cleanup-worker",
+            "retention-worker",
+            "scheduler"
+        ])
     );
     let key = fleet.key();
     let sent = fleet.post(&key, "beside").await;
