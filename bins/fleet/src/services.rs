@@ -29,7 +29,7 @@ type Run<W> = (AwsConfig, WorkerRun<<W as Service>::Config>);
 /// A worker that is about to run.
 type Ready<W> = (Sqs, WorkerRun<<W as Service>::Config>);
 
-/// Where the archive is; a fleet without one runs no archive and no cleanup worker.
+/// Where the archive is; a fleet without one runs no archive, cleanup or retention worker.
 const ARCHIVES: [&str; 2] = ["ARCHIVE_BUCKET", "ARCHIVE_DIR"];
 
 /// Of the drain budget, kept for requests in progress, which are answered before workers stop.

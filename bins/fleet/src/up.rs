@@ -65,7 +65,11 @@ impl App for Fleet {
             }
         };
         if !services::archives(&environment) {
-            config.except.extend([ServiceName::ArchiveWorker, ServiceName::CleanupWorker]);
+            config.except.extend([
+                ServiceName::ArchiveWorker,
+                ServiceName::CleanupWorker,
+                ServiceName::RetentionWorker,
+            ]);
         }
         let configs = Configs::read(&config, &environment).map_err(BuildError::Config)?;
         let services = Box::pin(Services::build(configs, context)).await?;
