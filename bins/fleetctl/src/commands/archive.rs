@@ -26,6 +26,9 @@ pub(crate) const EXAMPLES: &str = "Examples:
 #[derive(Subcommand)]
 pub(crate) enum Archive {
     /// List the objects of a time
+    #[command(
+        after_help = "Example:\n  fleetctl archive list --tenant acme --from 2026-01-01T00:00:00Z"
+    )]
     List {
         /// Whose
         #[arg(long)]
@@ -34,6 +37,9 @@ pub(crate) enum Archive {
         time: Time,
     },
     /// Print one event with its revisions, byte for byte as it was archived
+    #[command(
+        after_help = "Example:\n  fleetctl archive get 01940000-0000-7000-8000-000000000001 --tenant acme"
+    )]
     Get {
         /// The event's id
         id: Uuid,
@@ -42,6 +48,9 @@ pub(crate) enum Archive {
         tenant: Tenant,
     },
     /// Print the events of a time as NDJSON, oldest hour first
+    #[command(
+        after_help = "Example:\n  fleetctl archive search --tenant acme --from 2026-01-31T00:00:00Z --action 'invoice.*'"
+    )]
     Search {
         /// Whose
         #[arg(long)]

@@ -26,11 +26,14 @@ pub(crate) const EXAMPLES: &str = "Examples:
 #[derive(Subcommand)]
 pub(crate) enum Signing {
     /// Set up the first key: the one in `ARCHIVE_SIGNING_KEY`
+    #[command(after_help = "Example:\n  ARCHIVE_SIGNING_KEY_FILE=key.pem fleetctl signing init")]
     Init(Author),
     /// Show the public keys, as `fleetctl verify --key` takes them, and what still waits for each
+    #[command(after_help = "Example:\n  fleetctl signing show")]
     Show,
     /// Let the key in `ARCHIVE_SIGNING_KEY` take over; give the sealer the old one as
     /// `ARCHIVE_SIGNING_KEY_PREVIOUS` first
+    #[command(after_help = "Example:\n  fleetctl signing rotate --reason yearly")]
     Rotate {
         /// Why, in words; it stands in every chain
         #[arg(long, value_parser = words)]
