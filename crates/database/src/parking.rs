@@ -106,7 +106,9 @@ impl PostgresParking {
         .await?;
         let known = rows::find(&mut transaction, queue, message, marker).await?;
         if known.is_none() && self.full(&mut transaction, queue, &message.group).await? {
-            // Rolls back: nothing has changed.
+            // Awaited: a dropped transaction rolls back some time later, and until then a releaser's
+            // look passes over the group that it has locked.
+            transaction.rollback().await?;
             return Ok(false);
         }
         rows::send_back(&mut transaction, queue, &message.group).await?;

@@ -96,7 +96,7 @@ async fn when_the_sink_is_back_what_was_postponed_is_worked_off_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_called_back_while_the_sink_is_down_or_in_a_drain() {
+async fn nothing_is_called_back_while_the_sink_is_down() {
     let (rig, _, running) = outage().await;
     tokio::time::sleep(MINUTE).await;
     let calls = rig.queue.calls(Kind::Extend).len();
@@ -109,6 +109,43 @@ async fn nothing_is_called_back_while_the_sink_is_down_or_in_a_drain() {
         (rig.queue.calls(Kind::Extend).len(), status.snapshot().totals.recalled),
         (calls, 0)
     );
+}
+
+/// A drain that lasts long after the outage, since a message takes its time: a worker that goes on calls
+/// back meanwhile, one that drains does not.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_called_back_in_a_drain() {
+    for (drains, recalled) in [(true, 0), (false, 8)] {
+        let mut rig = Rig::new();
+        rig.config.concurrency = 100;
+        season(&rig, 0..9, 7).await;
+        let seen = Seen::default();
+        let running = rig.start({
+            let seen = seen.clone();
+            move |delivery| {
+                let seen = seen.clone();
+                async move {
+                    if delivery.message.0 == 8 {
+                        tokio::time::sleep(MINUTE / 2).await;
+                    } else if delivery.attempt.receives <= 8 {
+                        return Err(infrastructure("connection refused"));
+                    }
+                    seen.note(&delivery);
+                    Ok(())
+                }
+            }
+        });
+        rig.until("all but one postponed", || running.status.snapshot().postponed == 8).await;
+        let status = Arc::clone(&running.status);
+        if drains {
+            running.stop().await;
+            assert_eq!(seen.sorted(), [8], "it went on for half a minute");
+        } else {
+            rig.until_empty().await;
+            running.stop().await;
+        }
+        assert_eq!(status.snapshot().totals.recalled, recalled, "drains: {drains}");
+    }
 }
 
 /// A worker that was killed calls nothing back; its successor waits for what comes by itself.
