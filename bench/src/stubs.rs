@@ -1,7 +1,9 @@
 //! A store and a search engine that say yes at once: what is left is the product's own work.
 
 use async_trait::async_trait;
-use audit::model::{Erased, Inserted, LogKey, NewErasure, NewLog, NewRevision, Revised, StoredLog};
+use audit::model::{
+    Erased, Erasure, Inserted, LogKey, NewErasure, NewLog, NewRevision, Revised, StoredLog,
+};
 use audit::store::{LogStore, StoreError};
 use contracts::{LogId, Tenant};
 use queue_core::Probe;
@@ -24,8 +26,8 @@ impl LogStore for StubStore {
     async fn revise(&self, _: &Tenant, _: LogId, _: &NewRevision) -> Result<Revised, StoreError> {
         Ok(Revised::Missing)
     }
-    async fn erase(&self, _: &NewErasure, _: &[NewLog]) -> Result<Erased, StoreError> {
-        Ok(Erased { key: None, ingest_xid: 1 })
+    async fn erase(&self, _: &NewErasure, _: &[NewLog]) -> Result<Erasure, StoreError> {
+        Ok(Erasure::Done(Erased { key: None, ingest_xid: 1 }))
     }
     async fn erased_among(&self, _: &[(&Tenant, LogId)]) -> Result<Vec<usize>, StoreError> {
         Ok(Vec::new())

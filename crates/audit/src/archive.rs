@@ -31,6 +31,7 @@ pub use events::{
 pub use reader::Reader;
 pub use seal::{Pass, SealError, Sealer, SealerConfig};
 pub use second::HeadsConfig;
+pub(crate) use selection::Keeper;
 pub use signing::{KeyUnavailable, Keys, SigningConfig};
 pub use unit::Archivist;
 pub(crate) use unit::{Done, Obstacle};

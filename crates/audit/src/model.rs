@@ -104,6 +104,17 @@ pub struct NewErasure {
     pub recorded_at: DateTime<Utc>,
 }
 
+/// What became of an erasure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Erasure {
+    /// It is done, now or since an earlier delivery.
+    Done(Erased),
+    /// A legal hold keeps the log; nothing was changed.
+    Held,
+    /// The log is not stored yet, and holds are in force that may be about it; nothing was changed.
+    Unseen,
+}
+
 /// What an erasure left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erased {

@@ -117,6 +117,8 @@ codes! {
         "Read the reason; mend the producer, or edit and redrive.";
     REJECTED_BY_SEARCH = "rejected-by-search", 422, false, "The search engine refuses the document.",
         "Read the reason; mend the mapping or the document, then redrive.";
+    LOG_HELD = "log-held", 409, false, "A legal hold keeps the log.",
+        "See `GET /logs/{id}/retention`; what a hold keeps is erased after its release: then ask again, or redrive the message.";
     LOG_MISSING = "log-missing", 404, false, "The log that a change names was never stored.",
         "Look for its INDEX message in the dead-letter queue; redrive that first, then this.";
     EFFECT_UNKNOWN = "effect-unknown", 500, false, "The effect was begun, and nobody knows whether it happened.",

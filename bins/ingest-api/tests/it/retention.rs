@@ -269,7 +269,16 @@ async fn a_simulation_counts_what_would_go_and_an_explanation_says_why() {
     assert_eq!(without["held_by"], json!([{"hold_id": hold["id"]}]));
     assert!(!without.to_string().contains("secret matter"));
 
+    // What a hold keeps is not erased.
+    let erase = |n: usize| {
+        let path = format!("/logs/{}?reason=asked", ids[n].as_str().unwrap());
+        scene.client.delete(scene.url(&path)).bearer_auth(&scene.key)
+    };
+    refused(erase(3), 409, "log-held").await;
+    ok(erase(0), 202).await;
+
     release_is_once(&scene, &hold, &explain(3)).await;
+    ok(erase(3), 202).await;
     drop(stored);
 }
 

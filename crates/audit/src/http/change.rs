@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use contracts::audit::{Delete, IndexMessage, Requester, Update};
+use contracts::errors::LOG_HELD;
 use contracts::{EnvelopeId, LogId};
 use edge::{Principal, Problem, RequestInfo, Scope};
 use http::{HeaderMap, StatusCode, Uri, header};
@@ -19,7 +20,9 @@ use super::read::log_id;
 use super::{Api, problems};
 use crate::crash::{self, CrashPoint};
 use crate::ingest::query_time;
+use crate::model::StoredLog;
 use crate::publish::{PublishError, Trace};
+use crate::retention::{Hold, RuleHold, RuleSet};
 use crate::store;
 
 /// Tags of a log at most.
@@ -95,7 +98,8 @@ pub(super) async fn annotate(
     change(&api, &principal, &info, &message, id, api.until(&info, &bytes)).await
 }
 
-/// Erases a log from PostgreSQL, search and the live feed; a tombstone and an audit entry stay. What
+/// Erases a log from PostgreSQL, search and the live feed; a tombstone and an audit entry stay. A log
+/// that a legal hold keeps is not erased: 409, or a dead letter where the hold came in between. What
 /// survives for a while: copies of its message in dead-letter queues, up to 14 days, and backups, by
 /// their own term.
 #[utoipa::path(delete, path = "/logs/{id}", tag = "logs", security(("key" = ["logs:erase"])),
@@ -138,13 +142,16 @@ async fn change(
 ) -> Result<Response, Problem> {
     let finding = async {
         let mut transaction = api.database.tenant(&principal.tenant).await?;
-        let log = store::find(&mut transaction, &principal.tenant, id).await;
+        let log = store::find(&mut transaction, &principal.tenant, id).await?;
+        let holds = store::holds::in_force(&mut transaction, &principal.tenant).await?;
         transaction.rollback().await?;
-        log
+        Ok((log, holds))
     };
-    let log = database::timed(query_time(until), finding).await.map_err(problems::database)?;
-    if log.is_none() {
-        return Err(problems::no_such_log());
+    let (log, holds) =
+        database::timed(query_time(until), finding).await.map_err(problems::database)?;
+    let log = log.ok_or_else(problems::no_such_log)?;
+    if matches!(message, IndexMessage::Delete(_)) {
+        refuse_what_is_held(&log, &holds)?;
     }
     let trace = Trace::from(info);
     let sending = api.publisher.change(&principal.tenant, message, &trace);
@@ -154,6 +161,21 @@ async fn change(
     let operation_id = sent.map_err(problems::publish)?;
     crash::reach(CrashPoint::AfterChangePublish);
     Ok((StatusCode::ACCEPTED, Json(Operation { operation_id, id })).into_response())
+}
+
+/// Told at once what the worker would find: it looks again, in the transaction that erases.
+fn refuse_what_is_held(log: &StoredLog, holds: &[Hold]) -> Result<(), Problem> {
+    if holds.is_empty() {
+        return Ok(());
+    }
+    let rules = RuleSet::new(Vec::new(), holds.iter().map(RuleHold::from).collect());
+    match super::retention::decided(log, &rules)?.held_by.len() {
+        0 => Ok(()),
+        kept => {
+            let text = format!("log {} is kept by {kept} legal holds", log.key.id);
+            Err(Problem::new(LOG_HELD, text))
+        }
+    }
 }
 
 fn requester(principal: &Principal, info: &RequestInfo) -> Requester {

@@ -189,7 +189,8 @@ pub(super) async fn explain(
     Ok(Json(Explained { log_id: id, recorded_at, class, as_of, rules_fingerprint, decision }))
 }
 
-fn decided(log: &StoredLog, rules: &RuleSet) -> Result<Decision, Problem> {
+/// What these rules say of a log.
+pub(super) fn decided(log: &StoredLog, rules: &RuleSet) -> Result<Decision, Problem> {
     let record = Record::parse(&log.record)
         .map_err(|error| Problem::new(INTERNAL, format!("the record cannot be read: {error}")))?;
     let event = &record.event;

@@ -1,12 +1,15 @@
 //! Erasing a log: tombstone, deletion and the fleet's own audit entries in one transaction, so that
-//! none of the three is ever seen without the others.
+//! none of the three is ever seen without the others. Never a log that a legal hold keeps: holds are
+//! read by the same transaction, under the lock that placing one waits for.
 
 use contracts::{LogId, Tenant};
 use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
-use super::{insert, locks, read, revise};
-use crate::model::{Erased, LogKey, NewErasure, NewLog};
+use super::{cleanup, holds, insert, locks, read, revise};
+use crate::archive::Keeper;
+use crate::model::{Erased, Erasure, LogKey, NewErasure, NewLog};
+use crate::retention::Hold;
 
 /// Days a tombstone is kept: longer than anything can be redelivered (7 days on the queue, then 14
 /// on the dead-letter queue, redriven and dead-lettered once more).
@@ -14,19 +17,29 @@ pub const TOMBSTONE_DAYS: i32 = 60;
 
 /// Erases a log in a transaction of its own: leaves a tombstone also for a log that is not stored
 /// yet, removes the row and its revisions, and stores `self_audit` (sorted by key). Every effect is
-/// keyed, so a redelivery adds nothing.
+/// keyed, so a redelivery adds nothing. Where a hold keeps the log, or may keep it, nothing is done.
 pub async fn erase(
     connection: &mut PgConnection,
     erasure: &NewErasure,
     self_audit: &[NewLog],
-) -> Result<Erased, sqlx::Error> {
+) -> Result<Erasure, sqlx::Error> {
     let mut transaction = connection.begin().await?;
+    holds::lock_shared(&mut transaction, &erasure.tenant).await?;
     locks::alone(&mut transaction, &erasure.tenant).await?;
     let others =
         self_audit.iter().map(|log| &log.key.tenant).filter(|tenant| **tenant != erasure.tenant);
     locks::share(&mut transaction, others).await?;
 
     let found = revise::lock_row(&mut transaction, &erasure.tenant, erasure.id).await?;
+    let in_force = holds::in_force(&mut transaction, &erasure.tenant).await?;
+    if !in_force.is_empty() {
+        let (tenant, id) = (&erasure.tenant, erasure.id);
+        match &found {
+            Some(key) if held(&mut transaction, key, &in_force).await? => return Ok(Erasure::Held),
+            None if !is_buried(&mut transaction, tenant, id).await? => return Ok(Erasure::Unseen),
+            Some(_) | None => {}
+        }
+    }
     bury(&mut transaction, erasure, found.as_ref()).await?;
     if let Some(key) = &found {
         remove(&mut transaction, key).await?;
@@ -38,7 +51,27 @@ pub async fn erase(
     };
     crate::crash::reach(crate::crash::CrashPoint::BeforeEraseCommit);
     transaction.commit().await?;
-    Ok(Erased { key, ingest_xid: inserted.ingest_xid })
+    Ok(Erasure::Done(Erased { key, ingest_xid: inserted.ingest_xid }))
+}
+
+/// Whether one of the holds keeps the log. A record that cannot be read is kept by any.
+async fn held(
+    connection: &mut PgConnection,
+    key: &LogKey,
+    holds: &[Hold],
+) -> Result<bool, sqlx::Error> {
+    let place = [(key.recorded_at, key.id.0)];
+    let rows = cleanup::rows_of(connection, &key.tenant, key.class, &place).await?;
+    let mut keeper = Keeper::by(holds);
+    Ok(rows.iter().any(|row| keeper.keeps(row).unwrap_or(true)))
+}
+
+async fn is_buried(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    id: LogId,
+) -> Result<bool, sqlx::Error> {
+    Ok(!erased_among(connection, &[(tenant, id)]).await?.is_empty())
 }
 
 /// The first erasure of a log is the one its tombstone names.

@@ -10,7 +10,9 @@ use contracts::{LogId, Tenant};
 use database::{Database, DbErrorClass, classify};
 use rand::Rng;
 
-use crate::model::{Erased, Inserted, LogKey, NewErasure, NewLog, NewRevision, Revised, StoredLog};
+use crate::model::{
+    Erasure, Inserted, LogKey, NewErasure, NewLog, NewRevision, Revised, StoredLog,
+};
 
 /// Attempts of one transaction while PostgreSQL says "again"; a sixth deadlock in a row is load, and
 /// load is waited out with the message's own backoff.
@@ -53,7 +55,7 @@ pub trait LogStore: Send + Sync + 'static {
     ) -> Result<Revised, StoreError>;
 
     /// Erases a log; see [`super::erase()`].
-    async fn erase(&self, erasure: &NewErasure, audit: &[NewLog]) -> Result<Erased, StoreError>;
+    async fn erase(&self, erasure: &NewErasure, audit: &[NewLog]) -> Result<Erasure, StoreError>;
 
     /// Positions of the erased ones; see [`super::erased_among`].
     async fn erased_among(&self, keys: &[(&Tenant, LogId)]) -> Result<Vec<usize>, StoreError>;
@@ -101,7 +103,7 @@ impl LogStore for PostgresLogs {
         .await
     }
 
-    async fn erase(&self, erasure: &NewErasure, audit: &[NewLog]) -> Result<Erased, StoreError> {
+    async fn erase(&self, erasure: &NewErasure, audit: &[NewLog]) -> Result<Erasure, StoreError> {
         again(|| async {
             super::erase(&mut *self.database.pool().acquire().await?, erasure, audit).await
         })

@@ -101,7 +101,9 @@ impl IndexWorker {
             IndexMessage::Update(update) => {
                 self.update(header, update, attempt).await.map(|()| Vec::new())
             }
-            IndexMessage::Delete(delete) => self.delete(header, delete).await.map(|()| Vec::new()),
+            IndexMessage::Delete(delete) => {
+                self.delete(header, delete, attempt).await.map(|()| Vec::new())
+            }
         }
     }
 

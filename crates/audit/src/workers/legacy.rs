@@ -108,7 +108,7 @@ impl LegacyIndexWorker {
                 self.index(header, message, &items).await
             }
             "UPDATE" => self.update(header, message, attempt).await.map(|()| Vec::new()),
-            "DELETE" => self.delete(header, message).await.map(|()| Vec::new()),
+            "DELETE" => self.delete(header, message, attempt).await.map(|()| Vec::new()),
             other => Err(malformed(format!("legacy type {other:?}"))),
         }
     }
@@ -154,7 +154,12 @@ impl LegacyIndexWorker {
         self.lead.update(header, update, attempt).await
     }
 
-    async fn delete(&self, header: &Header, message: &BareMessage) -> Result<(), Failure> {
+    async fn delete(
+        &self,
+        header: &Header,
+        message: &BareMessage,
+        attempt: Attempt,
+    ) -> Result<(), Failure> {
         let data: DeleteData = read(&message.data)?;
         let delete = Delete {
             log_id: log_id(message)?,
@@ -162,7 +167,7 @@ impl LegacyIndexWorker {
             requester: requester(),
             recorded_at: header.recorded_at,
         };
-        self.lead.delete(header, delete).await
+        self.lead.delete(header, delete, attempt).await
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use audit::event::{self, EventLimits, Origin, Rules, Stamp};
-use audit::model::{Erased, Inserted, LogKey, NewErasure, NewLog, NewRevision, Revised, StoredLog};
+use audit::model::{
+    Erasure, Inserted, LogKey, NewErasure, NewLog, NewRevision, Revised, StoredLog,
+};
 use audit::store::{LogStore, PostgresLogs, StoreError};
 use audit::workers::index::{Announce, BatchLimits, IndexWorker, Parts};
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
@@ -97,7 +99,7 @@ where
         self.inner.revise(tenant, id, revision).await
     }
 
-    async fn erase(&self, erasure: &NewErasure, audit: &[NewLog]) -> Result<Erased, StoreError> {
+    async fn erase(&self, erasure: &NewErasure, audit: &[NewLog]) -> Result<Erasure, StoreError> {
         self.inner.erase(erasure, audit).await
     }
 

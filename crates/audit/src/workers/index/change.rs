@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use contracts::audit::{Delete, Update};
-use contracts::errors::{INTERNAL, LOG_MISSING};
+use contracts::errors::{INTERNAL, LOG_HELD, LOG_MISSING};
 use contracts::{Header, LogId, Tenant};
 use queue_core::{Attempt, Error, Failure, Reason};
 use rand::Rng;
@@ -14,7 +14,7 @@ use sinks::search::DocumentRef;
 use super::batches::{Searched, event};
 use super::{IndexWorker, failures};
 use crate::crash::{self, CrashPoint};
-use crate::model::{LogKey, NewErasure, NewRevision, Revised, StoredLog};
+use crate::model::{Erasure, LogKey, NewErasure, NewRevision, Revised, StoredLog};
 use crate::{projection, rules};
 
 impl IndexWorker {
@@ -49,6 +49,7 @@ impl IndexWorker {
         &self,
         header: &Header,
         delete: Delete,
+        attempt: Attempt,
     ) -> Result<(), Failure> {
         let erasure = NewErasure {
             tenant: header.tenant.clone(),
@@ -62,7 +63,11 @@ impl IndexWorker {
             .map_err(|refusal| failures::ours(&refusal))?;
         let keys: Vec<LogKey> = entries.iter().map(|entry| entry.key.clone()).collect();
         let erased = self.store.erase(&erasure, &entries).await;
-        let erased = erased.map_err(|error| failures::store(&error))?;
+        let erased = match erased.map_err(|error| failures::store(&error))? {
+            Erasure::Done(erased) => erased,
+            Erasure::Held => return Err(held(&header.tenant, erasure.id)),
+            Erasure::Unseen => return Err(not_yet(&header.tenant, erasure.id, attempt)),
+        };
         crash::reach(CrashPoint::AfterEraseCommit);
 
         if let Some(key) = &erased.key {
@@ -113,6 +118,12 @@ fn reference(key: &LogKey) -> DocumentRef {
         class: key.class,
         recorded_at: key.recorded_at,
     }
+}
+
+/// Redriven after the hold's release, it is done.
+fn held(tenant: &Tenant, id: LogId) -> Failure {
+    let message = format!("log {id} of {tenant} is kept by a legal hold: nothing was erased");
+    Failure::Reject(Reason { code: LOG_HELD, message })
 }
 
 /// The change came before its log, as it may on a standard queue.

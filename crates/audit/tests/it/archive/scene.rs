@@ -368,7 +368,8 @@ pub(crate) async fn erase(database: &Database, id: LogId) {
         operation_id: EnvelopeId(Uuid::new_v4()),
         recorded_at: SystemClock.now(),
     };
-    store::erase(&mut connection, &erasure, &[]).await.unwrap();
+    let erased = store::erase(&mut connection, &erasure, &[]).await.unwrap();
+    assert!(matches!(erased, audit::model::Erasure::Done(_)), "{erased:?}");
 }
 
 /// An id of that millisecond, unlike any other's.

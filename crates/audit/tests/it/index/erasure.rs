@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use audit::retention::Release;
+use audit::store::holds;
 use audit::workers::IndexWorker;
 use audit::workers::index::Announce;
 use contracts::audit::{BulkIndex, IndexMessage};
-use contracts::errors::PUBSUB_UNAVAILABLE;
+use contracts::errors::{LOG_HELD, PUBSUB_UNAVAILABLE};
 use contracts::{LogId, Tenant};
+use database::Role;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use queue_core::{ErrorClass, Failure};
@@ -21,6 +24,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::retention::hold;
 use crate::scene::{Given, Inserting, Scene, delete, erasure, first_attempt, header, log, tenant};
 
 const SOON: Duration = Duration::from_secs(90);
@@ -45,6 +49,38 @@ async fn a_log_that_was_taken_back_is_not_announced() {
     let found = scene.found(&acme, &Query::default()).await;
     assert_eq!(found, [kept.id], "the document written after the erasure is taken back");
     assert_eq!(scene.feed.ids(), [kept.id], "the erased one reached the feed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_hold_keeps_is_not_erased_until_its_release() {
+    let scene = Scene::new().await;
+    let acme = tenant("acme");
+    let (kept, gone, late) =
+        (log(&acme, scene.now, 1), log(&acme, scene.now, 2), log(&acme, scene.now, 3));
+    for given in [&kept, &gone] {
+        let index = IndexMessage::Index(given.item.clone());
+        process(&scene, &scene.worker, index).await.unwrap();
+    }
+    process(&scene, &scene.worker, delete(&gone)).await.unwrap();
+    let owner = scene.cluster.connect(Role::Owner);
+    let mut connection = owner.pool().acquire().await.unwrap();
+    let of_all = hold(1, &serde_json::json!({}));
+    holds::place(&mut connection, &acme, of_all.clone()).await.unwrap();
+
+    let refused = process(&scene, &scene.worker, delete(&kept)).await.unwrap_err();
+    let Failure::Reject(reason) = refused else { panic!("{refused:?}") };
+    assert_eq!(reason.code, LOG_HELD);
+    assert!(scene.stored(&acme).await.contains(&kept.id));
+    assert!(scene.found(&acme, &Query::default()).await.contains(&kept.id));
+    // A log that is not stored yet may be one that is held; what is erased stays so.
+    let unseen = process(&scene, &scene.worker, delete(&late)).await.unwrap_err();
+    assert!(matches!(unseen, Failure::Snooze(_)), "{unseen:?}");
+    process(&scene, &scene.worker, delete(&gone)).await.unwrap();
+
+    let release = Release { by: serde_json::json!({}), at: scene.now, reason: "settled".into() };
+    holds::release(&mut connection, &acme, of_all.id, &release).await.unwrap();
+    process(&scene, &scene.worker, delete(&kept)).await.unwrap();
+    assert!(!scene.stored(&acme).await.contains(&kept.id));
 }
 
 #[tokio::test(flavor = "multi_thread")]

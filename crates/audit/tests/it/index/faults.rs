@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use audit::model::NewLog;
+use audit::model::{Erased, Erasure, NewLog};
 use audit::store::StoreError;
 use contracts::audit::{BulkIndex, IndexMessage};
 use contracts::errors::{DATABASE_UNAVAILABLE, LOG_MISSING, PUBSUB_UNAVAILABLE, REJECTED_BY_STORE};
@@ -116,6 +116,11 @@ async fn an_erased_log_takes_no_change_and_does_not_come_back() {
     assert!(scene.feed.ids().is_empty(), "an erased log is not announced again");
 }
 
+fn done(erasure: Erasure) -> Erased {
+    let Erasure::Done(erased) = erasure else { panic!("{erasure:?}") };
+    erased
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_cut_off_before_search_is_finished_by_its_redelivery() {
     let scene = Scene::new().await;
@@ -129,12 +134,12 @@ async fn an_erasure_cut_off_before_search_is_finished_by_its_redelivery() {
     // The erasure commits, then the worker dies before it reaches search.
     let mut connection = scene.database.pool().acquire().await.unwrap();
     let erasure = erasure(&acme, given.id, scene.now);
-    let erased = audit::store::erase(&mut connection, &erasure, &[]).await.unwrap();
+    let erased = done(audit::store::erase(&mut connection, &erasure, &[]).await.unwrap());
     assert_eq!(erased.key.as_ref().map(|key| key.id), Some(given.id));
     assert_eq!(scene.found(&acme, &Query::default()).await, [given.id], "search still has it");
 
     // Its redelivery finds no row and still knows where the document is.
-    let again = audit::store::erase(&mut connection, &erasure, &[]).await.unwrap();
+    let again = done(audit::store::erase(&mut connection, &erasure, &[]).await.unwrap());
     assert_eq!(again.key, erased.key);
     scene.worker.process(&header_of(), delete(&given), attempt).await.unwrap();
     assert!(!scene.found(&acme, &Query::default()).await.contains(&given.id));
