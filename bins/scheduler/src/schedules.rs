@@ -34,6 +34,10 @@ pub(crate) async fn perform(
         let wait = match tokio::time::timeout(ROUND_TIMEOUT, round).await {
             Ok(Ok(followed)) => {
                 SchedulesFollowed { followed }.emit();
+                if followed.failed > 0 {
+                    let error = format!("{} policies could not be followed", followed.failed);
+                    DutyFailed { duty: "schedules", error: &error }.emit();
+                }
                 state.change(|snapshot| snapshot.schedules_at = Some(now));
                 if followed.more { WHILE_MORE } else { EVERY }
             }

@@ -1,6 +1,7 @@
 //! The scheduler's duty towards retention: slots of policies that have come become `SCHEDULE_RETENTION`
 //! messages, each once, in one transaction with the note that they did. After a pause a policy's latest
-//! slot alone is caught up, and a round takes a bounded number of policies, tenants in turn.
+//! slot alone is caught up, and a round takes a bounded number of policies, tenants in turn. A policy that
+//! cannot be followed is no other's trouble.
 //!
 //! It runs nothing and reads no log; who is late by a round is late by a round.
 
@@ -20,7 +21,8 @@ use crate::store::{policies, slots as store};
 pub const ROUND_MAX: i64 = 200;
 /// Of them, of one tenant at most.
 pub const TENANT_MAX: i64 = 5;
-/// A last slot that lies so far ahead was named by a clock that was wrong.
+/// A last slot that lies so far ahead was named by a clock that was wrong: from now on slots are named again.
+/// One that is named twice is one run.
 const AHEAD: TimeDelta = TimeDelta::days(1);
 
 /// What a round did.
@@ -32,6 +34,8 @@ pub struct Followed {
     pub slots: u64,
     /// Active policies whose schedule never fires again.
     pub never: u64,
+    /// Policies that could not be looked at, e.g. since they cannot be read; others do not wait for them.
+    pub failed: u64,
     /// The round was full: there may be more at once.
     pub more: bool,
 }
@@ -41,11 +45,20 @@ pub async fn follow(database: &Database, now: DateTime<Utc>) -> Result<Followed,
     let now = now.trunc_subsecs(6);
     let due = {
         let mut connection = database.pool().acquire().await?;
-        store::due_policies(&mut connection, now, TENANT_MAX, ROUND_MAX).await?
+        let until = (now, now + AHEAD);
+        store::due_policies(&mut connection, until, TENANT_MAX, ROUND_MAX).await?
     };
     let mut followed = Followed::default();
     for (tenant, policy) in due {
-        let Some(looked) = follow_one(database, &tenant, policy, now).await? else { continue };
+        let looked = match follow_one(database, &tenant, policy, now).await {
+            Ok(Some(looked)) => looked,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::error!(%tenant, %policy, %error, "the policy's schedule cannot be followed");
+                followed.failed += 1;
+                continue;
+            }
+        };
         followed.looked_at += 1;
         followed.slots += u64::from(looked.slot.is_some());
         if looked.next.is_none() {
@@ -73,9 +86,12 @@ async fn follow_one(
     let Some(last) = store::lock_slots(&mut transaction, tenant, policy, begin).await? else {
         return Ok(None);
     };
-    if last > now + AHEAD {
+    let last = if last > now + AHEAD {
         tracing::warn!(%tenant, %policy, %last, "the policy's last slot lies ahead of the clock");
-    }
+        now
+    } else {
+        last
+    };
     let applied = policies::in_effect_of(&mut transaction, tenant, policy, now).await?;
     let applied = applied.filter(|version| version.spec.state == PolicyState::Active);
     let looked = applied.map(|version| {
@@ -85,7 +101,8 @@ async fn follow_one(
     let changes = store::next_effective(&mut transaction, tenant, policy, now).await?;
     let (slot, next) = looked.map_or((None, None), |looked| (looked.slot, looked.next));
     let due_at = [next, changes].into_iter().flatten().min();
-    store::note_slots(&mut transaction, tenant, policy, newest.version, (slot, due_at)).await?;
+    let done = slot.map_or(last, |slot| slot.max(last));
+    store::note_slots(&mut transaction, tenant, policy, newest.version, (done, due_at)).await?;
     if let Some(slot) = slot {
         let message = RetentionMessage::Schedule(ScheduleRetention { policy_id: policy, slot });
         outgoing::begin(&mut transaction, &header(tenant, now), &message, now).await?;

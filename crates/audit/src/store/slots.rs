@@ -8,11 +8,12 @@ use sqlx::{PgConnection, Row};
 
 use super::units::decoded;
 
-/// Up to `limit` policies that are due, or that were written since they were looked at; tenants take
-/// turns, and of each at most `per_tenant` are named.
+/// Up to `limit` policies that are due, that were written since they were looked at, or whose last slot lies
+/// after `ahead`, where no clock that is right can have put it; tenants take turns, and of each at most
+/// `per_tenant` are named.
 pub async fn due_policies(
     connection: &mut PgConnection,
-    now: DateTime<Utc>,
+    (now, ahead): (DateTime<Utc>, DateTime<Utc>),
     per_tenant: i64,
     limit: i64,
 ) -> Result<Vec<(Tenant, PolicyId)>, sqlx::Error> {
@@ -22,12 +23,14 @@ pub async fn due_policies(
                     PARTITION BY p.tenant ORDER BY s.due_at NULLS FIRST, p.id) AS turn
              FROM policies p
              LEFT JOIN policy_slots s ON s.tenant = p.tenant AND s.policy_id = p.id
-            WHERE s.policy_id IS NULL OR s.version <> p.version OR s.due_at <= $1) due
+            WHERE s.policy_id IS NULL OR s.version <> p.version OR s.due_at <= $1
+               OR s.last_slot > $4) due
           WHERE turn <= $2 ORDER BY turn, tenant, id LIMIT $3",
     )
     .bind(now)
     .bind(per_tenant)
     .bind(limit)
+    .bind(ahead)
     .fetch_all(connection)
     .await?
     .iter()
@@ -69,17 +72,16 @@ pub async fn note_slots(
     tenant: &Tenant,
     policy: PolicyId,
     version: u64,
-    (slot, due_at): (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+    (last, due_at): (DateTime<Utc>, Option<DateTime<Utc>>),
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE policy_slots
-            SET version = $3, last_slot = greatest(last_slot, $4), due_at = $5
+        "UPDATE policy_slots SET version = $3, last_slot = $4, due_at = $5
           WHERE tenant = $1 AND policy_id = $2",
     )
     .bind(tenant.as_str())
     .bind(policy)
     .bind(version.cast_signed())
-    .bind(slot)
+    .bind(last)
     .bind(due_at)
     .execute(connection)
     .await

@@ -48,10 +48,36 @@ async fn a_slot_is_named_once_and_after_a_pause_only_the_latest() {
     let back = at("2026-03-23T12:00:00Z");
     assert_eq!(scene.follow(back).await, ours("2026-03-23T03:00:00Z"));
     // The clock steps back, and comes again.
-    for hours in [-72, -10, 0, 1] {
+    for hours in [-23, -10, 0, 1] {
         assert_eq!(scene.follow(back + TimeDelta::hours(hours)).await, [], "{hours}");
     }
     assert_eq!(scene.follow(at("2026-03-24T03:00:01Z")).await, ours("2026-03-24T03:00:00Z"));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_a_year_ahead_silences_no_policy() {
+    let scene = Scene::new(0).await;
+    scene.write(&acme(), &nightly(), 0).await;
+    assert_eq!(scene.follow(now()).await, []);
+    assert_eq!(scene.follow(at("2027-03-02T03:00:00Z")).await, ours("2027-03-02T03:00:00Z"));
+    let right = at("2026-03-02T12:00:00Z");
+    assert_eq!(scene.follow(right).await, [], "from now on, and nothing of the past twice");
+    assert_eq!(scene.follow(at("2026-03-03T03:00:00Z")).await, ours("2026-03-03T03:00:00Z"));
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_read_silences_no_other() {
+    let scene = Scene::new(0).await;
+    for (of, name) in [("acme", "a"), ("globex", "b"), ("umbrella", "c")] {
+        scene.write_as(of, 100, name, &nightly()).await;
+    }
+    while scheduling::follow(&scene.database, now()).await.unwrap().more {}
+    scene.sql("ALTER TABLE policy_versions DISABLE TRIGGER ALL;
+               UPDATE policy_versions SET spec = '{\"of\": \"another release\"}' WHERE tenant = 'globex'").await;
+    let followed = scheduling::follow(&scene.database, at("2026-03-02T03:00:00Z")).await.unwrap();
+    assert_eq!((followed.slots, followed.failed), (2, 1));
+    let groups: Vec<_> = scene.outbox().await.into_iter().map(|(_, group, _)| group).collect();
+    assert_eq!(groups, ["acme", "umbrella"]);
 }
 
 #[tokio::test]
