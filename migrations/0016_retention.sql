@@ -4,6 +4,8 @@
 -- Up to this number the run's units have their messages in the outbox: they are put page by page, each
 -- page with this mark in one transaction, so that a worker that dies puts none of them twice.
 ALTER TABLE retention_runs ADD COLUMN units_told integer NOT NULL DEFAULT 0 CHECK (units_told >= 0);
+-- The evaluation that waits comes again at this time: so long, whoever sees it puts no further message.
+ALTER TABLE retention_runs ADD COLUMN again_at timestamptz;
 CREATE INDEX retention_runs_line ON retention_runs (tenant, policy_id, created_at)
   WHERE state IN ('planning', 'running');
 
@@ -16,7 +18,8 @@ CREATE TABLE policy_slots (
   policy_id  uuid NOT NULL,
   -- The newest version when it was last looked at; another number is looked at anew.
   version    bigint NOT NULL CHECK (version > 0),
-  -- Slots up to this time are done or were passed over; it only grows, whatever the clock does.
+  -- Slots up to this time are done or were passed over; it grows, whatever the clock does, but where it lies
+  -- a day ahead of a clock that is right again.
   last_slot  timestamptz NOT NULL,
   -- When there is something to do next; NULL: never, unless the policy is changed.
   due_at     timestamptz,

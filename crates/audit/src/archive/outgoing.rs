@@ -1,10 +1,13 @@
 //! What archive and retention tell others, put into the outbox by the transaction that it is about: the cleanup
-//! that a sealed unit is due, and whom a policy wants told of its run's end.
+//! that a sealed unit is due, whom a policy wants told of its run's end, and what such an end left for a
+//! further run.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, Utc};
 use contracts::audit::lifecycle::{
     CleanupArchived, CleanupMessage, PolicyId, PolicyNotification, RetentionMessage, RunEvent,
-    RunId,
+    RunId, ScheduleRetention,
 };
 use contracts::{EnvelopeId, Header, Message};
 use database::outbox::{self, Draft};
@@ -71,6 +74,19 @@ pub(crate) async fn follow<M: Message>(
     put(transaction, &Cause { header }, message, now).await
 }
 
+/// The same message later, as a new one: given back again and again it would use up the receives of its
+/// queue.
+pub(crate) async fn again<M: Message>(
+    transaction: &mut PgConnection,
+    header: &Header,
+    (message, delay): (&M, Duration),
+    now: DateTime<Utc>,
+) -> Result<(), PutError> {
+    let causation_id = Some(header.id.to_string());
+    let cause = Cause { header: Header { causation_id, ..header.clone() } };
+    outbox::put(transaction, &draft(&cause, message, now)?.delayed(delay)).await
+}
+
 /// A message of a run.
 pub(crate) async fn put<M: Message>(
     transaction: &mut PgConnection,
@@ -78,9 +94,12 @@ pub(crate) async fn put<M: Message>(
     message: &M,
     now: DateTime<Utc>,
 ) -> Result<(), PutError> {
-    let draft = Draft::new(cause.next(now), message)
-        .map_err(|error| PutError::Database(sqlx::Error::Encode(Box::new(error))))?;
-    outbox::put(transaction, &draft).await
+    outbox::put(transaction, &draft(cause, message, now)?).await
+}
+
+fn draft<M: Message>(cause: &Cause, message: &M, now: DateTime<Utc>) -> Result<Draft, PutError> {
+    Draft::new(cause.next(now), message)
+        .map_err(|error| PutError::Database(sqlx::Error::Encode(Box::new(error))))
 }
 
 /// The unit's rows are to be deleted: what holds them is in the chain.
@@ -100,18 +119,29 @@ pub(crate) async fn clean_up(
     put(transaction, cause, &message, now).await
 }
 
-/// A run has ended: one message for each that its policy wants told.
+/// A run has ended: one message for each that its policy wants told. One that did what its plan said, where
+/// more was due than a plan may hold, leaves the rest to a slot of this moment: by the version that is in
+/// effect when its turn comes, and to none where the policy is not applied any more.
 pub(crate) async fn tell(
     transaction: &mut PgConnection,
     cause: &Cause,
     end: Option<&RunEnd>,
     now: DateTime<Utc>,
 ) -> Result<(), PutError> {
-    let Some(RunEnd { id, policy: Some(policy), state, notify }) = end else { return Ok(()) };
+    let Some(RunEnd { id, policy: Some(policy), state, notify, more }) = end else {
+        return Ok(());
+    };
     let event = match state {
         RunState::Done => RunEvent::Done,
         _ => RunEvent::Failed,
     };
+    if *more && event == RunEvent::Done {
+        // A beginning of its own: parts follow on parts, but not in a loop.
+        let part = Cause { header: Header { hops: 0, ..cause.header.clone() } };
+        let slot = now.trunc_subsecs(6);
+        let message = ScheduleRetention { policy_id: *policy, slot };
+        put(transaction, &part, &RetentionMessage::Schedule(message), now).await?;
+    }
     tell_targets(transaction, cause, (*policy, *id, event), *notify, now).await
 }
 

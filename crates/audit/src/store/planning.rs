@@ -51,5 +51,5 @@ pub async fn count_between(
 }
 
 pub use runs::evaluation::{
-    Telling, active_before, last_deleted, object_of_unit, tell_up_to, telling,
+    Telling, active_before, come_again, last_deleted, object_of_unit, tell_up_to, telling,
 };

@@ -51,6 +51,9 @@ pub struct RunEnd {
     pub state: RunState,
     /// Targets of the policy that are told.
     pub notify: u32,
+    /// Its plan did not cover everything that was due, and what it did cover has gone on: there is more for
+    /// a further run. A run that got nowhere is followed by none, which would get nowhere either.
+    pub more: bool,
 }
 
 /// Begins a run in the state `planning`, unless it is there.
@@ -326,7 +329,8 @@ pub(super) async fn end_if_over(
         "UPDATE retention_runs
             SET state = CASE WHEN units_failed > 0 THEN 'failed' ELSE 'done' END, ended_at = now()
           WHERE tenant = $1 AND id = $2 AND state = 'running' AND units_open = 0
-         RETURNING policy_id, state, notify",
+         RETURNING policy_id, state, notify, 
+                   plan -> 'complete' = 'false' AND verified_events + deleted_events > 0 AS more",
     )
     .bind(tenant.as_str())
     .bind(id)
@@ -338,6 +342,7 @@ pub(super) async fn end_if_over(
             policy: row.try_get("policy_id")?,
             state: decoded(&row, "state")?,
             notify: u32::try_from(row.try_get::<i32, _>("notify")?).unwrap_or(0),
+            more: row.try_get::<Option<bool>, _>("more")?.unwrap_or(false),
         })
     };
     ended.map(end).transpose()

@@ -12,7 +12,6 @@ mod units;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use contracts::audit::lifecycle::{
@@ -36,9 +35,6 @@ use crate::store::{self, Begun, policies};
 
 pub use config::RetentionWorkerConfig;
 pub use targets::{TARGETS_BYTES_MAX, TARGETS_MAX, Targets};
-
-/// A tenant's further evaluations wait so long while one is under way in this process.
-const TENANT_BUSY: Duration = Duration::from_secs(5);
 
 /// What the worker stands on.
 pub struct Parts {
@@ -167,12 +163,10 @@ impl RetentionWorker {
     }
 
     /// One evaluation of the tenant at a time.
-    fn turn(&self, tenant: &Tenant) -> Result<Turn<'_>, Failure> {
+    fn turn(&self, tenant: &Tenant) -> Option<Turn<'_>> {
         let mut evaluating = self.evaluating.lock().unwrap_or_else(PoisonError::into_inner);
-        if !evaluating.insert(tenant.clone()) {
-            return Err(Failure::Snooze(TENANT_BUSY));
-        }
-        Ok(Turn { worker: self, tenant: tenant.clone() })
+        let free = evaluating.insert(tenant.clone());
+        free.then(|| Turn { worker: self, tenant: tenant.clone() })
     }
 }
 

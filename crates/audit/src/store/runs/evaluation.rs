@@ -1,6 +1,8 @@
 //! What evaluating a policy asks of its runs: which ones are before it, what the last one deleted, how
 //! far a run's units are told.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use contracts::Tenant;
 use contracts::audit::lifecycle::{PolicyId, RunId, UnitId};
@@ -27,6 +29,28 @@ pub async fn active_before(
     .bind(id)
     .fetch_one(connection)
     .await
+}
+
+/// Notes that the run's evaluation comes again after that time; whether nobody had noted it before. In the
+/// transaction of the message that brings it.
+pub async fn come_again(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    run: RunId,
+    delay: Duration,
+) -> Result<bool, sqlx::Error> {
+    // A message is visible no sooner than its delay says, by another clock.
+    let noted = sqlx::query(
+        "UPDATE retention_runs SET again_at = clock_timestamp() + make_interval(secs => $3)
+          WHERE tenant = $1 AND id = $2 AND state IN ('planning', 'braked')
+            AND (again_at IS NULL OR again_at < clock_timestamp() + interval '2 seconds')",
+    )
+    .bind(tenant.as_str())
+    .bind(run)
+    .bind(delay.as_secs_f64())
+    .execute(connection)
+    .await?;
+    Ok(noted.rows_affected() > 0)
 }
 
 /// What the last finished run of the policy that deleted anything has deleted.

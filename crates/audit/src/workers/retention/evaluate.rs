@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
+use contracts::Header;
 use contracts::audit::lifecycle::{EvaluatePolicy, PolicyId, RetentionMessage, RunEvent, Then};
 use contracts::errors::RUN_NOT_PLANNED;
-use contracts::{EnvelopeId, Header};
 use queue_core::{Failure, Reason};
 use uuid::Uuid;
 
-use super::{RetentionWorker, database, new_run, put};
+use super::{RetentionWorker, database, put};
 use crate::archive::outgoing::{self, Cause};
 use crate::crash::{CrashPoint, reach};
 use crate::lifecycle::request::unit_id;
@@ -23,7 +23,9 @@ use crate::retention::{Plan, Policy};
 use crate::store::{self, Fed, Planned, Step, UNITS_ADDED_MAX, planning, policies};
 
 /// A run waits so long, again and again, while an earlier one of its policy is at work ..
-const AFTER_THE_OTHER: Duration = Duration::from_secs(30);
+const AFTER_THE_OTHER: Duration = Duration::from_secs(60);
+/// Or while this process evaluates another policy of the tenant.
+const TENANT_BUSY: Duration = Duration::from_secs(30);
 /// .. but no longer than this, should the other one never end: it keeps to its own rows.
 const AFTER_THE_OTHER_MAX: TimeDelta = TimeDelta::hours(6);
 /// Logs beyond a plan's end are counted by this much time at once.
@@ -31,6 +33,8 @@ const COUNTED_AT_ONCE: TimeDelta = TimeDelta::days(1);
 
 /// Why a run was not planned now.
 enum Obstacle {
+    /// Something is before it: after this time.
+    Wait(Duration),
     /// Later.
     Later(Failure),
     /// Never.
@@ -71,12 +75,17 @@ impl RetentionWorker {
         message: &EvaluatePolicy,
         progress: &(dyn Fn() + Sync),
     ) -> Result<(), Failure> {
-        let _turn = self.turn(&header.tenant)?;
         let mut run = self.run(&header.tenant, message.run_id).await?;
+        let Some(_turn) = self.turn(&header.tenant) else {
+            return self.come_again(header, message, TENANT_BUSY).await;
+        };
         let cause = Cause::of(&run, header);
         if matches!(run.state, RunState::Planning | RunState::Braked) {
             match self.plan_and_start(&run, &cause, progress).await {
                 Ok(()) => {}
+                Err(Obstacle::Wait(delay)) => {
+                    return self.come_again(header, message, delay).await;
+                }
                 Err(Obstacle::Later(failure)) => return Err(failure),
                 Err(Obstacle::Never(why)) => return self.give_up(&run, &cause, &why).await,
             }
@@ -86,6 +95,25 @@ impl RetentionWorker {
             self.tell_units(&run, &cause, progress).await?;
         }
         Ok(())
+    }
+
+    /// The evaluation waits as a message that is not visible yet, one per run however often it was told.
+    async fn come_again(
+        &self,
+        header: &Header,
+        message: &EvaluatePolicy,
+        delay: Duration,
+    ) -> Result<(), Failure> {
+        let (tenant, id) = (&header.tenant, message.run_id);
+        let mut transaction =
+            self.database.pool().begin().await.map_err(|error| database(&error))?;
+        let noted = planning::come_again(&mut transaction, tenant, id, delay).await;
+        if noted.map_err(|error| database(&error))? {
+            let message = RetentionMessage::Evaluate(message.clone());
+            let put = outgoing::again(&mut transaction, header, (&message, delay), self.now());
+            put.await.map_err(super::put)?;
+        }
+        transaction.commit().await.map_err(|error| database(&error))
     }
 
     async fn plan_and_start(
@@ -107,7 +135,7 @@ impl RetentionWorker {
         let planning = Planning { worker: self, run, policy, cause: cause.clone(), progress };
         let kept = planning.kept()?;
         if run.state == RunState::Braked {
-            return planning.start(kept.as_ref()).await;
+            return planning.start().await;
         }
         planning.wait_for_others(id).await?;
         let plan = match kept {
@@ -119,7 +147,7 @@ impl RetentionWorker {
         reach(CrashPoint::AfterUnits);
         match planning.brake(&plan).await? {
             Some(why) => planning.hold_back(&why).await,
-            None => planning.start(Some(&plan)).await,
+            None => planning.start().await,
         }
     }
 
@@ -156,7 +184,7 @@ impl Planning<'_> {
         let key = (created_at, self.run.new.id);
         let waits =
             planning::active_before(&mut connection, &self.run.new.tenant, policy, key).await?;
-        if waits { Err(Failure::Snooze(AFTER_THE_OTHER).into()) } else { Ok(()) }
+        if waits { Err(Obstacle::Wait(AFTER_THE_OTHER)) } else { Ok(()) }
     }
 
     /// Makes the plan and keeps it; another's that was kept meanwhile is the one that counts.
@@ -203,7 +231,7 @@ impl Planning<'_> {
         let run = store::run(&mut transaction, tenant, id).await?;
         let plan = run.filter(|run| run.state == RunState::Planning).and_then(|run| run.plan);
         // Another worker is further with it than we are, or somebody cancelled it.
-        let plan = plan.ok_or(Obstacle::Later(Failure::Snooze(AFTER_THE_OTHER)))?;
+        let plan = plan.ok_or(Obstacle::Wait(AFTER_THE_OTHER))?;
         Ok(serde_json::from_value(plan)?)
     }
 
@@ -300,51 +328,17 @@ impl Planning<'_> {
         Ok(())
     }
 
-    /// Starts the run, where that is allowed; what its plan did not cover is another run's, which is
-    /// begun with it.
-    async fn start(&self, plan: Option<&Plan>) -> Result<(), Obstacle> {
+    /// Starts the run, where that is allowed.
+    async fn start(&self) -> Result<(), Obstacle> {
         let (tenant, id, now) = (&self.run.new.tenant, self.run.new.id, self.worker.now());
         let mut transaction = self.worker.database.pool().begin().await?;
         let (step, end) = store::start_run(&mut transaction, tenant, id).await?;
         if step == Step::Now {
-            if plan.is_some_and(|plan| !plan.complete) {
-                self.go_on(&mut transaction, now).await?;
-            }
             let told = outgoing::tell(&mut transaction, &self.cause, end.as_ref(), now);
             told.await.map_err(put)?;
         }
         transaction.commit().await?;
         reach(CrashPoint::AfterStart);
-        Ok(())
-    }
-
-    /// The next part: a run of its own, of the same version and by the same word, after this one.
-    async fn go_on(
-        &self,
-        transaction: &mut sqlx::PgConnection,
-        now: DateTime<Utc>,
-    ) -> Result<(), Obstacle> {
-        let run = &self.run.new;
-        let next = Uuid::new_v5(&run.id, b"next");
-        let when = (now, run.correlation_id.as_str());
-        let new = new_run(&run.tenant, &self.policy, (next, None), run.requester.clone(), when)?;
-        store::begin_run(transaction, &new).await?;
-        let message = EvaluatePolicy { policy_id: self.policy.id, run_id: next };
-        // A beginning of its own: parts follow on parts, but not in a loop.
-        let header = Header {
-            v: 1,
-            kind: String::new(),
-            id: EnvelopeId(run.id),
-            tenant: run.tenant.clone(),
-            recorded_at: now,
-            correlation_id: run.correlation_id.clone(),
-            causation_id: None,
-            hops: 0,
-            key: None,
-            revision: None,
-        };
-        let message = RetentionMessage::Evaluate(message);
-        outgoing::follow(transaction, &header, &message, now).await.map_err(put)?;
         Ok(())
     }
 }

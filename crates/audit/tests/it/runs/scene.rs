@@ -173,6 +173,37 @@ impl Scene {
         self.outbox().await.iter().filter(|(of, ..)| of == kind).count()
     }
 
+    /// Messages in the outbox that have this run evaluated.
+    pub(crate) async fn evaluations_of(&self, run: RunId) -> usize {
+        let of = |(kind, _, body): &(String, String, Value)| {
+            kind == "EVALUATE_POLICY" && body["run_id"] == run.to_string()
+        };
+        self.outbox().await.iter().filter(|message| of(message)).count()
+    }
+
+    /// All units of the run have ended, with everything archived and deleted or with nothing: whoever ends
+    /// the run tells what its end leads to. The slot for what the plan did not cover.
+    pub(crate) async fn end_all(&self, run: RunId, archived: bool) -> Option<DateTime<Utc>> {
+        self.sql(
+            "UPDATE archive_units SET state = 'kept';
+             UPDATE retention_runs SET state = 'braked', approvals = '[{}]', units_open = 0",
+        )
+        .await;
+        if archived {
+            self.sql(
+                "DELETE FROM logs WHERE recorded_at <= (SELECT max(last_at) FROM archive_units);
+                 UPDATE retention_runs SET verified_events = planned_events",
+            )
+            .await;
+        }
+        self.evaluate(run).await.unwrap();
+        let slots =
+            self.outbox().await.into_iter().filter(|(kind, ..)| kind == "SCHEDULE_RETENTION");
+        let slots: Vec<_> = slots.map(|(.., body)| body["slot"].clone()).collect();
+        assert!(slots.len() <= 1, "{slots:?}");
+        slots.first().map(|slot| serde_json::from_value(slot.clone()).unwrap())
+    }
+
     /// As the API approves.
     pub(crate) async fn approve(&self, run: RunId) {
         let mut transaction = self.api.tenant(&acme()).await.unwrap();
