@@ -56,12 +56,20 @@ pub(super) fn lock(folder: &Path) -> io::Result<File> {
 
 /// A new file among the unfinished ones, its bytes synced.
 pub(super) fn draft(root: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    draft_by(root, |file| file.write_all(bytes))
+}
+
+/// The same of what `write` writes.
+pub(super) fn draft_by(
+    root: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<PathBuf> {
     let unfinished = root.join(UNFINISHED);
     make_folders(root, &unfinished)?;
     let draft = unfinished.join(Uuid::new_v4().simple().to_string());
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).open(&draft)?;
-        file.write_all(bytes)?;
+        write(&mut file)?;
         file.sync_all()
     })();
     if written.is_err() {

@@ -1,6 +1,6 @@
-//! Uploads in parts as files: `~unfinished/{id}/` holds what the upload is to become and its parts; the
-//! parts are put together in a file beside them, which then gets its name. While that happens the
-//! bytes are on the disk twice.
+//! Uploads in parts as files: `~unfinished/{id}/` holds what the upload is to become and its parts; each
+//! completion puts them together in a new file of its own, which then gets its name. While that happens
+//! the bytes are on the disk twice. Bytes that have a name are never written to again.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::disk::{absent, draft, make_folders, sync_directory};
+use super::disk::{absent, draft, draft_by, make_folders, sync_directory};
 use super::{Files, UNFINISHED, refused, write};
 use crate::error::SinkError;
 use crate::objects::{
@@ -24,8 +24,6 @@ use crate::objects::{
 
 /// What an upload is to become.
 const BEGUN: &str = "begun.json";
-/// The parts put together.
-const WHOLE: &str = "whole";
 /// What a part's file ends in; before it stand the number and the SHA-256.
 const PART: &str = ".part";
 
@@ -132,26 +130,51 @@ fn complete(
     parts: &[Part],
 ) -> io::Result<Found<Written>> {
     let folder = folder(root, id)?;
-    let Some(begun) = begun(&folder)?.filter(|begun| begun.key == key.as_str()) else {
-        return Ok(Err(UNKNOWN));
-    };
-    let place = folder.join(WHOLE);
-    let mut whole = File::create(&place)?;
-    for part in parts {
-        let mut part_file = match File::open(folder.join(part_name(part.number, &part.etag))) {
-            Err(error) if absent(&error) => return Ok(Err(OTHER_PARTS)),
-            file => file?,
-        };
-        if io::copy(&mut part_file, &mut whole)? != part.size {
-            return Ok(Err(OTHER_PARTS));
-        }
-    }
-    whole.sync_all()?;
-    let written = write::place(root, &place, key, Write::IfAbsent, &begun.options)?;
-    if written == Written::New {
+    let published = publish(root, &folder, key, parts)?;
+    if published == Ok(Written::New) {
         remove(&folder)?;
     }
-    Ok(Ok(written))
+    Ok(published)
+}
+
+/// Puts the parts together and names the whole; the parts stay. An earlier call may have come as far,
+/// and its file may be the object by now, so that each call has a draft of its own.
+fn publish(
+    root: &Path,
+    folder: &Path,
+    key: &ObjectKey,
+    parts: &[Part],
+) -> io::Result<Found<Written>> {
+    let Some(begun) = begun(folder)?.filter(|begun| begun.key == key.as_str()) else {
+        return Ok(Err(UNKNOWN));
+    };
+    let mut other_parts = false;
+    let whole = draft_by(root, |whole| {
+        for part in parts {
+            let place = folder.join(part_name(part.number, &part.etag));
+            other_parts = append(whole, &place)? != Some(part.size);
+            if other_parts {
+                break;
+            }
+        }
+        Ok(())
+    })?;
+    let placed = if other_parts {
+        Ok(Err(OTHER_PARTS))
+    } else {
+        write::place(root, &whole, key, Write::IfAbsent, &begun.options).map(Ok)
+    };
+    // The object has a name of its own by now, or none.
+    let _ = fs::remove_file(&whole);
+    placed
+}
+
+/// Copies a part; answers its bytes, or nothing where there is none.
+fn append(whole: &mut File, part: &Path) -> io::Result<Option<u64>> {
+    match File::open(part) {
+        Err(error) if absent(&error) => Ok(None),
+        part => io::copy(&mut part?, whole).map(Some),
+    }
 }
 
 /// Removes an upload, or a draft.
@@ -263,5 +286,85 @@ impl Uploads for Files {
         uploads.truncate(UPLOADS_PAGE_MAX);
         let next = uploads.last().filter(|_| more).map(|last| last.id.0.clone());
         Ok((uploads, next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use sha2::{Digest as _, Sha256};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn part(number: u16, bytes: &[u8]) -> Part {
+        let sha256 = BASE64.encode(Sha256::digest(bytes));
+        let etag = hex::encode(Sha256::digest(bytes));
+        Part { number, size: bytes.len() as u64, etag, sha256 }
+    }
+
+    fn store(root: &Path, key: &ObjectKey, id: &UploadId, number: u16, bytes: &[u8]) -> Part {
+        let part = part(number, bytes);
+        assert_eq!(put_part(root, key, id, bytes, &part).unwrap(), Ok(()));
+        part
+    }
+
+    fn drafts(root: &Path) -> usize {
+        let names = fs::read_dir(root.join(UNFINISHED)).unwrap();
+        names.filter(|name| name.as_ref().unwrap().path().is_file()).count()
+    }
+
+    #[test]
+    fn a_completion_that_is_repeated_never_touches_the_object_of_the_first() {
+        let root = TempDir::new().unwrap();
+        let (root, key): (_, ObjectKey) = (root.path(), "sealed/a".parse().unwrap());
+        let id = begin(root, &key, ObjectOptions::default()).unwrap();
+        let first = [store(root, &key, &id, 1, b"first "), store(root, &key, &id, 2, b"whole")];
+        let place = root.join(key.as_str());
+        // It took effect, and died before the parts went: nobody heard its answer.
+        let upload = folder(root, &id).unwrap();
+        assert_eq!(publish(root, &upload, &key, &first).unwrap(), Ok(Written::New));
+        let (before, mut reader) = (fs::metadata(&place).unwrap(), File::open(&place).unwrap());
+        // Somebody asks again, even with other bytes.
+        let other = [store(root, &key, &id, 1, b"another"), first[1].clone()];
+        for parts in [&other[..], &other[..1]] {
+            let again = complete(root, &key, &id, parts).unwrap();
+            assert_eq!(again, Ok(Written::AlreadyThere));
+        }
+        let after = fs::metadata(&place).unwrap();
+        assert_eq!((after.ino(), after.nlink()), (before.ino(), 1), "the same file, one name");
+        assert_eq!(after.modified().unwrap(), before.modified().unwrap());
+        assert_eq!(
+            io::read_to_string(&mut reader).unwrap(),
+            "first whole",
+            "who reads it meanwhile"
+        );
+        assert_eq!(fs::read_to_string(&place).unwrap(), "first whole");
+        assert_eq!(complete(root, &key, &id, &first).unwrap(), Err(OTHER_PARTS));
+        assert_eq!(drafts(root), 0, "every draft went");
+    }
+
+    #[test]
+    fn a_draft_that_a_crash_left_is_swept_and_the_object_stays() {
+        let root = TempDir::new().unwrap();
+        let (root, key): (_, ObjectKey) = (root.path(), "sealed/a".parse().unwrap());
+        let id = begin(root, &key, ObjectOptions::default()).unwrap();
+        let parts = [store(root, &key, &id, 1, b"whole")];
+        assert_eq!(complete(root, &key, &id, &parts).unwrap(), Ok(Written::New));
+        let place = root.join(key.as_str());
+        // Two crashes: one while a draft was written, one between its name and its end.
+        draft(root, b"who").unwrap();
+        let second = root.join(UNFINISHED).join(Uuid::new_v4().simple().to_string());
+        fs::hard_link(&place, second).unwrap();
+        assert_eq!(drafts(root), 2);
+        let stale = list(root, "", DateTime::<Utc>::MAX_UTC, "").unwrap();
+        assert_eq!(stale.len(), 2, "{stale:?}");
+        for draft in stale {
+            assert_eq!(draft.key, None);
+            remove(&folder(root, &draft.id).unwrap()).unwrap();
+        }
+        assert_eq!(drafts(root), 0);
+        assert_eq!(fs::read_to_string(&place).unwrap(), "whole");
     }
 }
