@@ -285,6 +285,51 @@ async fn a_batch_is_read_key_by_key() {
 }
 
 #[tokio::test]
+async fn of_an_object_with_many_versions_the_worst_answer_counts_wherever_it_stands() {
+    let (double, s3) = bucket().await;
+    let place = key("archive/a");
+    let refused = |version: &str, code: &str, message: &str| {
+        format!(
+            "<Error><Key>archive/a</Key><VersionId>{version}</VersionId><Code>{code}</Code>\
+             <Message>{message}</Message></Error>"
+        )
+    };
+    let gone = refused("1", "NoSuchVersion", "");
+    let locked = refused("2", "AccessDenied", "protected by object lock.");
+    let busy = refused("3", "SlowDown", "");
+    let denied = refused("4", "AccessDenied", "not authorized");
+    let unsure = Deletion::Locked(sinks::objects::Held { until: None, legal_hold: false });
+    let cases = [
+        (vec![], Ok(Deletion::Deleted)),
+        (vec![&gone], Ok(Deletion::AlreadyGone)),
+        (vec![&gone, &locked], Ok(unsure)),
+        (vec![&locked, &gone], Ok(unsure)),
+        (vec![&gone, &locked, &busy], Err(SinkErrorKind::Unavailable)),
+        (vec![&busy, &locked], Err(SinkErrorKind::Unavailable)),
+        (vec![&gone, &busy, &denied, &locked], Err(SinkErrorKind::Refused)),
+        (vec![&denied, &busy, &gone], Err(SinkErrorKind::Refused)),
+    ];
+    for (errors, expected) in cases {
+        let errors: String = errors.into_iter().map(String::as_str).collect();
+        let told = errors.clone();
+        double.programme(move |seen| match seen.method.as_str() {
+            "HEAD" => Answer::status(200).header("content-length", "1"),
+            "GET" => {
+                let versions: String = (1..=4).map(version).collect();
+                xml(&format!("<ListVersionsResult>{versions}</ListVersionsResult>"))
+            }
+            _ => xml(&format!("<DeleteResult>{errors}</DeleteResult>")),
+        });
+        let outcome = s3.delete_all_versions(&place).await.map_err(|error| error.kind);
+        assert_eq!(outcome, expected, "{told}");
+    }
+}
+
+fn version(id: u8) -> String {
+    format!("<Version><Key>archive/a</Key><VersionId>{id}</VersionId></Version>")
+}
+
+#[tokio::test]
 async fn a_put_is_checked_by_the_store_and_names_its_options() {
     let (double, s3) = bucket().await;
     double.always(Answer::status(200));

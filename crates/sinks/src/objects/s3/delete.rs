@@ -123,19 +123,18 @@ impl S3 {
         }
         let named = versions.iter().map(|version| identifier(key, Some(&version.id)));
         let named = named.collect::<Result<Vec<_>, _>>()?;
-        match self.delete_objects(named).await?.first() {
-            None => Ok(Deletion::Deleted),
-            Some(refused) => match refused.outcome() {
-                Ok(outcome) => Ok(outcome),
-                Err(error) => {
-                    let text = format!("{}: {key}: {error}", self.bucket);
-                    let kind = match error {
-                        ItemError::Retry(_) => SinkErrorKind::Unavailable,
-                        ItemError::Reject(_) => SinkErrorKind::Refused,
-                    };
-                    Err(SinkError::new(NAME, kind, text))
-                }
-            },
+        let refused = self.delete_objects(named).await?;
+        let worst = refused.iter().map(NotDeleted::outcome).max_by_key(weight);
+        match worst.unwrap_or(Ok(Deletion::Deleted)) {
+            Ok(outcome) => Ok(outcome),
+            Err(error) => {
+                let text = format!("{}: {key}: {error}", self.bucket);
+                let kind = match error {
+                    ItemError::Retry(_) => SinkErrorKind::Unavailable,
+                    ItemError::Reject(_) => SinkErrorKind::Refused,
+                };
+                Err(SinkError::new(NAME, kind, text))
+            }
         }
     }
 
@@ -188,6 +187,17 @@ impl NotDeleted {
             }
             _ => Err(ItemError::Retry(text)),
         }
+    }
+}
+
+/// How bad an outcome is: of many versions the worst speaks for the object.
+fn weight(outcome: &Result<Deletion, ItemError>) -> u8 {
+    match outcome {
+        Ok(Deletion::Deleted) => 0,
+        Ok(Deletion::AlreadyGone) => 1,
+        Ok(Deletion::Locked(_)) => 2,
+        Err(ItemError::Retry(_)) => 3,
+        Err(ItemError::Reject(_)) => 4,
     }
 }
 
