@@ -32,7 +32,7 @@ pub use config::SchedulerConfig;
 
 use crate::alerts::Alerts;
 use crate::duties::Duties;
-use crate::events::{LeaseCallFailed, LeaseGained, LeaseLost};
+use crate::events::{FiguresLeft, LeaseCallFailed, LeaseGained, LeaseLost};
 use crate::supply::PartitionSupply;
 
 /// The lease all schedulers of a database compete for.
@@ -212,7 +212,10 @@ impl Scheduler {
         };
         self.state.change(|now| (now.leading, now.epoch) = (false, None));
         LeaseLost { epoch: lease.epoch, to_another: lost }.emit();
-        if !lost {
+        if lost {
+            let queues: Vec<_> = self.alerts.queues.iter().map(|watched| watched.spec).collect();
+            FiguresLeft { queues: &queues }.emit();
+        } else {
             // A failure leaves the lease to its term.
             tokio::time::timeout(RELEASE_LIMIT, lease.release(self.database.pool())).await.ok();
         }

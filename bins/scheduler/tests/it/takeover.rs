@@ -6,9 +6,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use contracts::catalogue::AUDIT_INDEX;
 use database::Role;
 use database::sqlx::{self, PgPool};
-use testkit::{TestDatabase, eventually};
+use testkit::{TestDatabase, TestSqs, eventually};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -21,7 +22,7 @@ impl Process {
     }
 
     pub(crate) fn start_with(url: &str, options: &[String]) -> Self {
-        Self::run(url, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options)
+        Self::run(url, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options, &[])
     }
 
     /// Dies by SIGKILL.
@@ -31,16 +32,22 @@ impl Process {
     }
 
     fn start_with_admin(url: &str, admin: SocketAddr) -> Self {
-        Self::run(url, admin, &[])
+        Self::run(url, admin, &[], &[])
     }
 
-    fn run(url: &str, admin: SocketAddr, options: &[String]) -> Self {
+    fn run(
+        url: &str,
+        admin: SocketAddr,
+        options: &[String],
+        environment: &[(&'static str, String)],
+    ) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_scheduler"))
             .args(["--scheduler-lease-secs=3", "--scheduler-interval-secs=1"])
             .args([format!("--admin-addr={admin}"), "--log-level=warn".to_owned()])
             .args(options)
             .env_clear()
             .env("DATABASE_URL", url)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .spawn()
             .expect("starts");
@@ -121,6 +128,45 @@ async fn days_left_by_class_and_who_leads_are_metrics() {
         assert!(days.is_some_and(|days| days >= 14.0), "{class}: {days:?}");
     }
     assert!(metrics.lines().any(|line| line == "flotilla_scheduler_leading 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn who_lost_the_lease_shows_no_figures_of_its_time() {
+    let (database, sqs) = (TestDatabase::new().await, TestSqs::start().await);
+    sqs.create(&AUDIT_INDEX).await;
+    let owner = database.connect(Role::Owner);
+    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, testkit::free_port()));
+    let queue = format!("--{}-queue-url={}", AUDIT_INDEX.key, sqs.url(AUDIT_INDEX.name));
+    let _process = Process::run(database.url(), admin, &[queue], &sqs.environment());
+    let queue = format!("queue=\"{}\"", AUDIT_INDEX.name);
+    let class = "class=\"30d\"".to_owned();
+    let figures = [
+        ("flotilla_queue_depth{", &queue),
+        ("flotilla_dlq_depth{", &queue),
+        ("flotilla_partitions_remaining_days{", &class),
+        ("flotilla_partitions_remaining{", &class),
+    ];
+    let shown = || -> Option<Vec<String>> {
+        let metrics = get(admin, "/metrics").ok()?;
+        let figure = |(name, label): &(&str, &String)| {
+            let mut lines = metrics.lines().filter(|line| line.starts_with(name));
+            let line = lines.find(|line| line.contains(label.as_str()))?;
+            line.rsplit(' ').next().map(str::to_owned)
+        };
+        figures.iter().map(figure).collect()
+    };
+    let counted = eventually(DEADLINE, "it counts", async || shown()).await;
+    assert!(counted.iter().all(|value| value.parse::<f64>().is_ok_and(f64::is_finite)));
+    // Another has it, for longer than this test.
+    let taken = "UPDATE leases SET holder = '0-another', epoch = epoch + 1,
+                        expires_at = clock_timestamp() + interval '1 hour'";
+    sqlx::query(taken).execute(owner.pool()).await.expect("takes");
+    eventually(DEADLINE, "its figures are gone", async || {
+        shown().filter(|values| values.iter().all(|value| value == "NaN"))
+    })
+    .await;
+    let metrics = get(admin, "/metrics").expect("answers");
+    assert!(metrics.lines().any(|line| line == "flotilla_scheduler_leading 0"), "{metrics}");
 }
 
 /// The body, and the head, of a page.
