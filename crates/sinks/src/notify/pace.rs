@@ -12,12 +12,19 @@ use tokio::time::Instant;
 const TARGETS_MAX: usize = 4_096;
 
 /// When each target may be sent to next.
-#[derive(Debug)]
 pub(super) struct Pace {
     interval: Duration,
     /// Waited for at most; beyond it nothing is reserved.
     wait_max: Duration,
     next: Mutex<HashMap<String, Instant>>,
+}
+
+/// A target is its URL, which is a password: only how many there are is shown.
+impl std::fmt::Debug for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let targets = self.next.lock().unwrap_or_else(PoisonError::into_inner).len();
+        f.debug_struct("Pace").field("targets", &targets).finish_non_exhaustive()
+    }
 }
 
 impl Pace {

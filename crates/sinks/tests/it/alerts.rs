@@ -87,6 +87,9 @@ async fn two_senders_at_once_tell_every_target_once() {
     assert_eq!(stage.send(10_000).await, 0, "nothing is left");
     let seen = stage.slack.seen().remove(0).json();
     assert_eq!(seen["text"], "[critical] 3 dead letters of audit-index");
+    let shown = format!("{:?}", stage.sender());
+    assert!(shown.contains("127.0.0.1") && !shown.contains("/a"), "its URL is a password: {shown}");
+    assert!(!shown.contains("MDEyMzQ1"), "{shown}");
 }
 
 #[tokio::test]

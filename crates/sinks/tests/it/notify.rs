@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use queue_core::{Clock, Failure, Trouble};
+use sinks::notify::alerts::AlertConfig;
 use sinks::notify::{
     Channels, Notification, Notifier, NotifyConfig, NotifyError, Severity, Target,
 };
@@ -233,5 +234,40 @@ async fn nobody_listening_is_an_outage_and_no_doubt() {
     for target in [webhook(&nobody), Target::Slack(nobody.parse().unwrap())] {
         let error = refused(&channels(&open()), &target).await;
         assert_eq!(error.trouble, Trouble::Unavailable, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_is_shown_for_a_programmer_holds_a_secret() {
+    let double = HttpDouble::start().await;
+    double.always(Answer::status(200).body("ok"));
+    let url = |path: &str| format!("{}/services/{path}", double.url()).parse().unwrap();
+    let notify = NotifyConfig {
+        smtp_host: Some("127.0.0.1".into()),
+        smtp_from: Some("flotilla@example.com".parse().unwrap()),
+        smtp_username: Some("user".into()),
+        smtp_password: Some("hunter2".into()),
+        ..open()
+    };
+    let alerts = AlertConfig {
+        alert_slack_webhook_url: Some(url("T0/B0/slacksecret")),
+        alert_webhook_url: Some(url("hooksecret")),
+        alert_webhook_secret: Some(SECRETS.parse().unwrap()),
+        ..AlertConfig::default()
+    };
+    let channels = channels(&notify);
+    let mut shown = vec![format!("{notify:?}"), format!("{alerts:?}"), format!("{alerts:#?}")];
+    for target in alerts.targets() {
+        // Each is remembered from its first delivery on.
+        let receipt = channels.deliver(&notification(), &target).await.unwrap();
+        shown.extend([format!("{target:?}"), format!("{receipt:?}"), target.fingerprint()]);
+    }
+    double.next([Answer::status(404).body("no_service")]);
+    shown.push(format!("{:?}", refused(&channels, &Target::Slack(url("T0/B1/slacksecret"))).await));
+    shown.push(format!("{channels:?}"));
+    for shown in shown {
+        for secret in ["slacksecret", "hooksecret", "hunter2", "MDEyMzQ", "ZmVkY2", "48, 49, 50"] {
+            assert!(!shown.contains(secret), "{secret} in {shown}");
+        }
     }
 }
