@@ -1,12 +1,13 @@
-//! A mail server by programme: it speaks SMTP, keeps what it takes, and says at any step what a test has
-//! told it to, or ends the connection there, or says nothing at all. No TLS.
+//! A mail server by programme: it speaks SMTP, keeps what it takes and what it hears, and says at any step
+//! what a test has told it to, or ends the connection there, or says nothing at all. No TLS: of a client
+//! that begins it, it hears the first bytes.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -14,6 +15,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Messages remembered; more is a runaway test.
 const MAILS_MAX: usize = 10_000;
+/// Bytes remembered of what is heard; more is a runaway test.
+const HEARD_MAX: usize = 64 * 1024 * 1024;
 
 /// A step of the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +25,8 @@ pub enum SmtpStep {
     Greeting,
     /// The answer to `EHLO`.
     Ehlo,
+    /// The answer to `STARTTLS`, which the usual answer to `EHLO` does not offer.
+    StartTls,
     /// The answer to `AUTH`.
     Auth,
     /// The answer to `MAIL FROM`.
@@ -59,12 +64,28 @@ pub struct Mail {
 type Script = Arc<Mutex<HashMap<SmtpStep, SmtpSay>>>;
 type Kept = Arc<watch::Sender<Vec<Mail>>>;
 
+/// Every byte of every client, and how many conversations are over.
+#[derive(Debug, Default)]
+struct Ear {
+    bytes: Mutex<Vec<u8>>,
+    ended: watch::Sender<usize>,
+}
+
+impl Ear {
+    fn hear(&self, bytes: &[u8]) {
+        let mut heard = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(heard.len() + bytes.len() <= HEARD_MAX, "more than {HEARD_MAX} bytes");
+        heard.extend_from_slice(bytes);
+    }
+}
+
 /// The server. Dropping it ends its connections.
 #[derive(Debug)]
 pub struct SmtpDouble {
     addr: SocketAddr,
     script: Script,
     mails: Kept,
+    ear: Arc<Ear>,
     _accepting: AbortOnDropHandle<()>,
 }
 
@@ -74,8 +95,10 @@ impl SmtpDouble {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let addr = listener.local_addr().expect("its address");
         let (script, mails) = (Script::default(), Arc::new(watch::channel(Vec::new()).0));
-        let accepting = accept(listener, script.clone(), mails.clone());
-        Self { addr, script, mails, _accepting: AbortOnDropHandle::new(tokio::spawn(accepting)) }
+        let ear = Arc::<Ear>::default();
+        let accepting = accept(listener, script.clone(), mails.clone(), ear.clone());
+        let accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
+        Self { addr, script, mails, ear, _accepting: accepting }
     }
 
     /// Where it listens.
@@ -98,6 +121,15 @@ impl SmtpDouble {
         self.mails.borrow().clone()
     }
 
+    /// Every byte that clients sent, once so many conversations are over; panics after 30 seconds.
+    pub async fn heard(&self, ended: usize) -> Vec<u8> {
+        let mut over = self.ear.ended.subscribe();
+        let wait = over.wait_for(|over| *over >= ended);
+        let all = tokio::time::timeout(Duration::from_secs(30), wait).await.is_ok();
+        assert!(all, "{} conversations, waited for {ended}", *self.ear.ended.borrow());
+        self.ear.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Waits for that many; panics after 30 seconds.
     pub async fn taken(&self, count: usize) -> Vec<Mail> {
         let mut mails = self.mails.subscribe();
@@ -108,7 +140,7 @@ impl SmtpDouble {
     }
 }
 
-async fn accept(listener: TcpListener, script: Script, mails: Kept) {
+async fn accept(listener: TcpListener, script: Script, mails: Kept, ear: Arc<Ear>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
@@ -116,10 +148,15 @@ async fn accept(listener: TcpListener, script: Script, mails: Kept) {
             stream: BufReader::new(stream),
             script: script.clone(),
             mails: mails.clone(),
+            ear: ear.clone(),
             mail: Mail::default(),
         };
-        // Ends in an error where the script or the client ends it.
-        connections.spawn(async move { conversation.hold().await.ok() });
+        let ear = ear.clone();
+        connections.spawn(async move {
+            // Ends in an error where the script or the client ends it.
+            conversation.hold().await.ok();
+            ear.ended.send_modify(|ended| *ended += 1);
+        });
     }
 }
 
@@ -127,6 +164,7 @@ struct Conversation {
     stream: BufReader<TcpStream>,
     script: Script,
     mails: Kept,
+    ear: Arc<Ear>,
     mail: Mail,
 }
 
@@ -139,6 +177,11 @@ impl Conversation {
                 "EHLO" => {
                     let features = "250-double.example\r\n250-AUTH PLAIN LOGIN\r\n250 8BITMIME";
                     self.answer(SmtpStep::Ehlo, features).await?;
+                }
+                "STARTTLS" => {
+                    if self.answer(SmtpStep::StartTls, "220 2.0.0 go on").await? {
+                        return self.client_hello().await;
+                    }
                 }
                 "AUTH" => {
                     self.answer(SmtpStep::Auth, "235 2.7.0 welcome").await?;
@@ -160,6 +203,14 @@ impl Conversation {
                 _ => self.write("502 5.5.2 not known here").await?,
             }
         }
+        Ok(())
+    }
+
+    /// Hears how TLS begins; what would follow it cannot say.
+    async fn client_hello(&mut self) -> std::io::Result<()> {
+        let mut hello = [0; 4_096];
+        let read = self.stream.read(&mut hello).await?;
+        self.ear.hear(hello.get(..read).unwrap_or_default());
         Ok(())
     }
 
@@ -203,7 +254,9 @@ impl Conversation {
 
     async fn line(&mut self) -> std::io::Result<Option<String>> {
         let mut line = Vec::new();
-        if self.stream.read_until(b'\n', &mut line).await? == 0 {
+        let read = self.stream.read_until(b'\n', &mut line).await;
+        self.ear.hear(&line);
+        if read? == 0 {
             return Ok(None);
         }
         let line = String::from_utf8_lossy(&line);

@@ -127,27 +127,99 @@ async fn an_end_is_a_doubt_only_after_the_text() {
     }
 }
 
+fn secured(double: &SmtpDouble, tls: SmtpTls) -> NotifyConfig {
+    NotifyConfig {
+        smtp_tls: tls,
+        smtp_username: Some("user".into()),
+        smtp_password: Some("hunter2".into()),
+        ..config(double)
+    }
+}
+
+/// What the double heard, as lines, without a goodbye.
+async fn heard(double: &SmtpDouble, conversations: usize) -> Vec<String> {
+    let heard = double.heard(conversations).await;
+    let lines = String::from_utf8_lossy(&heard).into_owned();
+    lines.lines().filter(|line| *line != "QUIT").map(str::to_owned).collect()
+}
+
 #[tokio::test]
-async fn nothing_goes_in_the_clear_where_tls_is_asked_for() {
+async fn a_server_that_offers_no_tls_hears_neither_the_login_nor_a_word_of_the_mail() {
     let double = SmtpDouble::start().await;
-    double.say(SmtpStep::Auth, SmtpSay::Drop);
-    for tls in [SmtpTls::Starttls, SmtpTls::Implicit] {
-        let config = NotifyConfig {
-            smtp_tls: tls,
-            smtp_username: Some("user".into()),
-            smtp_password: Some("hunter2".into()),
-            ..config(&double)
-        };
-        assert!(!format!("{config:?}").contains("hunter2"));
-        let error = refused(&channels(&config)).await;
+    let channels = channels(&secured(&double, SmtpTls::Starttls));
+    // It offers to take the login, to tempt; and it may name TLS, and then refuse it.
+    let refusals = [
+        (
+            SmtpStep::Ehlo,
+            "250-double.example\r\n250-AUTH PLAIN LOGIN\r\n250 8BITMIME",
+            &[] as &[&str],
+        ),
+        (SmtpStep::StartTls, "454 4.7.0 not now", &["STARTTLS"]),
+        (SmtpStep::StartTls, "502 5.5.1 not known here", &["STARTTLS"]),
+    ];
+    let mut expected: Vec<String> = Vec::new();
+    for (at, (step, line, asked)) in refusals.into_iter().enumerate() {
+        double.agree();
+        double.say(SmtpStep::Ehlo, SmtpSay::Line(OFFERED));
+        double.say(step, SmtpSay::Line(line));
+        let error = refused(&channels).await;
         assert!(
-            matches!(error.trouble, Trouble::Unavailable | Trouble::Timeout),
-            "{tls:?}: {error}"
+            matches!(error.trouble, Trouble::Unavailable | Trouble::Throttled),
+            "{line}: {error}"
         );
+        expected.push("EHLO example.com".into());
+        expected.extend(asked.iter().map(|line| (*line).to_owned()));
+        assert_eq!(heard(&double, at + 1).await, expected, "{line}");
     }
     assert_eq!(double.mails().len(), 0);
-    let clear = NotifyConfig { smtp_username: Some("user".into()), ..config(&double) };
-    assert_eq!(clear.check().unwrap_err().option, "SMTP_TLS");
+}
+
+/// The answer to `EHLO` of a server that offers both.
+const OFFERED: &str = "250-double.example\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN";
+
+#[tokio::test]
+async fn a_server_that_offers_tls_hears_nothing_else_before_it() {
+    let double = SmtpDouble::start().await;
+    double.say(SmtpStep::Ehlo, SmtpSay::Line(OFFERED));
+    let error = refused(&channels(&secured(&double, SmtpTls::Starttls))).await;
+    assert!(matches!(error.trouble, Trouble::Unavailable | Trouble::Timeout), "{error}");
+    let heard = double.heard(1).await;
+    let begin = b"EHLO example.com\r\nSTARTTLS\r\n";
+    let hello = heard.strip_prefix(begin).expect("these two first");
+    assert_is_tls(hello);
+    // From the first byte on, where that is asked for.
+    let double = SmtpDouble::start().await;
+    double.say(SmtpStep::Greeting, SmtpSay::Silence);
+    let error = refused(&channels(&secured(&double, SmtpTls::Implicit))).await;
+    assert!(matches!(error.trouble, Trouble::Unavailable | Trouble::Timeout), "{error}");
+    assert_is_tls(&double.heard(1).await);
+    assert_eq!(double.mails().len(), 0);
+}
+
+/// A TLS record of a handshake, and in it nothing of ours.
+fn assert_is_tls(bytes: &[u8]) {
+    assert_eq!(bytes.get(..2), Some(&[22, 3][..]), "{bytes:?}");
+    let text = String::from_utf8_lossy(bytes);
+    // As it is, and as AUTH PLAIN and AUTH LOGIN would write it.
+    for secret in
+        ["hunter2", "AHVzZXIAaHVudGVyMg==", "aHVudGVyMg==", "AUTH", "MAIL", "dead letters"]
+    {
+        assert!(!text.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn without_tls_all_of_it_would_be_heard_so_a_login_needs_it() {
+    let double = SmtpDouble::start().await;
+    let clear = config(&double);
+    channels(&clear).deliver(&notification(), &to()).await.unwrap();
+    let lines = heard(&double, 1).await.join("\n");
+    assert!(lines.contains("MAIL FROM:<flotilla@example.com>"), "{lines}");
+    assert!(lines.contains("3 dead letters in <audit-index>"), "{lines}");
+    let login = secured(&double, SmtpTls::None);
+    assert!(!format!("{login:?}").contains("hunter2"));
+    assert_eq!(login.check().unwrap_err().option, "SMTP_TLS");
+    assert!(Channels::new(&login, std::sync::Arc::new(crate::notify::Fixed)).is_err());
 }
 
 #[tokio::test]
