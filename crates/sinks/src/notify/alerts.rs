@@ -22,10 +22,13 @@ use super::{
     EmailAddress, Notification, Notifier, NotifyConfig, SigningSecrets, Target, TargetUrl,
 };
 
-/// Notices told of, by `kind` (`opened`, `reminder`, `resolved`), `sink` and `outcome` (`told`, `refused`,
-/// `unknown`, `later`).
+/// Notices told of, by `kind` (`opened`, `reminder`, `resolved`), `sink` and `outcome`. `told`, `refused` and
+/// `unknown` count a notice once per target, however often the notice comes round for another target's
+/// sake; `later` counts each try that came to nothing.
 pub const ALERT_NOTICES_TOTAL: &str = "flotilla_alert_notices_total";
 
+/// An entry's epoch when it is taken over for the first time: the first to meet a doubt counts it.
+const FIRST_TAKEN_OVER: i64 = 2;
 /// In the ledger.
 const SCOPE: &str = "alerts.notify";
 /// Longer than a delivery may take, its turn at Slack and its goodbye to a mail server included.
@@ -144,8 +147,10 @@ impl std::fmt::Debug for AlertSender {
 
 /// What became of one notice at one target.
 enum Told {
-    /// Now or before.
+    /// Now.
     Heard,
+    /// An earlier time settled it, and counted it.
+    Before,
     /// The target will never take it.
     Refused,
     /// Nobody knows.
@@ -226,6 +231,7 @@ impl AlertSender {
             }
             let told = self.tell(notification, target).await;
             let outcome = match told {
+                Told::Before => continue,
                 Told::Heard => "told",
                 Told::Refused => "refused",
                 Told::Unknown => "unknown",
@@ -246,9 +252,14 @@ impl AlertSender {
         let key = EffectKey::named(SCOPE, notification.tenant.clone(), &name);
         let entry = match self.effects.begin(&key, &self.holder, HOLD).await {
             Ok(Begun::Fresh(entry)) => entry,
-            Ok(Begun::Done(_)) => return Told::Heard,
+            Ok(Begun::Done(_)) => return Told::Before,
             Ok(Begun::Busy(left)) => return Told::Later(Some(left)),
             Ok(Begun::Abandoned { entry, .. }) if target.promise() == Promise::Idempotent => entry,
+            Ok(Begun::Abandoned { entry, .. }) if entry.epoch > FIRST_TAKEN_OVER => {
+                // The doubt is known: it stays for a person to settle.
+                self.effects.extend(&entry, Duration::ZERO).await.ok();
+                return Told::Before;
+            }
             Ok(Begun::Abandoned { entry, since, by }) => {
                 return self
                     .doubt(&entry, &format!("begun at {since} by {by} and not ended"))
@@ -267,7 +278,9 @@ impl AlertSender {
                 Told::Heard
             }
             Err(error) if error.trouble == Trouble::UnknownOutcome => {
-                self.doubt(&entry, &error.to_string()).await
+                let told = self.doubt(&entry, &error.to_string()).await;
+                self.note_doubt(&key).await;
+                told
             }
             Err(error) if error.trouble == Trouble::Invalid => {
                 error!(%error, gone = error.gone, "a target of alerts refuses them: mend its option");
@@ -287,6 +300,16 @@ impl AlertSender {
         let outcome = Outcome::new(said).unwrap_or_default();
         if let Err(error) = self.effects.complete(entry, &outcome).await {
             warn!(%error, "it was told, and the ledger did not hear of it");
+        }
+    }
+
+    /// Takes our own doubt over, so that who meets it next finds it counted. Where this fails it is counted
+    /// twice, and told once all the same.
+    async fn note_doubt(&self, key: &EffectKey) {
+        if let Ok(Begun::Abandoned { entry, .. }) =
+            self.effects.begin(key, &self.holder, HOLD).await
+        {
+            self.effects.extend(&entry, Duration::ZERO).await.ok();
         }
     }
 

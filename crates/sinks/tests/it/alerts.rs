@@ -1,12 +1,18 @@
 //! Alerts to doubles of Slack, mail and a webhook, with the ledger in PostgreSQL: each target is told
 //! once, also by two senders, also when one of the targets fails.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use database::{Database, PostgresEffects, Role};
-use sinks::notify::alerts::{AlertConfig, AlertKey, AlertSender, Severity, raise};
+use metrics::atomics::AtomicU64;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use sinks::notify::alerts::{
+    ALERT_NOTICES_TOTAL, AlertConfig, AlertKey, AlertSender, Severity, raise,
+};
 use sinks::notify::{NotifyConfig, SmtpTls};
 use testkit::{Answer, HttpDouble, SmtpDouble, SmtpSay, SmtpStep, TestDatabase};
 use tokio_util::sync::CancellationToken;
@@ -129,6 +135,64 @@ async fn a_page_in_doubt_is_not_sent_again_and_stands_in_the_ledger() {
     assert_eq!(open, 2, "for a person to settle");
 }
 
+/// The counters of the thread that a test runs on, by name and labels.
+#[derive(Debug, Default)]
+struct Counted(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+impl Counted {
+    /// Those of notices: `sink outcome`, and how many.
+    fn notices(&self) -> Vec<(String, u64)> {
+        let counted = self.0.lock().unwrap();
+        let ours = counted.iter().filter_map(|(name, count)| {
+            let labels = name.strip_prefix(ALERT_NOTICES_TOTAL)?;
+            Some((labels.trim().to_owned(), count.load(Ordering::Relaxed)))
+        });
+        ours.collect()
+    }
+}
+
+impl Recorder for Counted {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        let labels: Vec<&str> = key.labels().map(metrics::Label::value).collect();
+        let name = format!("{} {}", key.name(), labels.join(" "));
+        Counter::from_arc(Arc::clone(self.0.lock().unwrap().entry(name).or_default()))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[tokio::test]
+async fn a_notice_is_counted_once_per_target_however_often_it_comes_round() {
+    let counted = Counted::default();
+    let _here = metrics::set_default_local_recorder(&counted);
+    let stage = Stage::set().await;
+    stage.mail.say(SmtpStep::Text, SmtpSay::Drop);
+    stage.hook.next([Answer::status(410)]);
+    for round in 0..3 {
+        stage.slack.next([Answer::status(503)]);
+        assert_eq!(stage.send(round * 600).await, 0, "Slack is down");
+    }
+    assert_eq!(stage.send(1_800).await, 1);
+    assert_eq!(stage.told(), [4, 1, 1]);
+    let expected = [
+        ("opened email unknown", 1),
+        ("opened slack later", 3),
+        ("opened slack told", 1),
+        ("opened webhook refused", 1),
+    ];
+    assert_eq!(counted.notices(), expected.map(|(labels, count)| (labels.to_owned(), count)));
+}
+
 #[tokio::test]
 async fn a_target_that_refuses_is_told_once_of_and_the_others_go_on() {
     let stage = Stage::set().await;
@@ -148,6 +212,8 @@ async fn a_sender_that_died_at_a_target_leaves_a_doubt_and_not_a_second_page() {
     stage.slack.asked(1).await;
     dies.abort();
     assert!(dies.await.unwrap_err().is_cancelled());
+    let counted = Counted::default();
+    let _here = metrics::set_default_local_recorder(&counted);
     // Its hold ends.
     database::sqlx::query(
         "UPDATE effects SET busy_until = clock_timestamp() WHERE busy_until IS NOT NULL",
@@ -155,8 +221,13 @@ async fn a_sender_that_died_at_a_target_leaves_a_doubt_and_not_a_second_page() {
     .execute(stage.worker.pool())
     .await
     .unwrap();
-    assert_eq!(stage.send(120).await, 1);
+    stage.mail.say(SmtpStep::Rcpt, SmtpSay::Line("451 4.3.0 later"));
+    assert_eq!(stage.send(120).await, 0);
+    stage.mail.agree();
+    assert_eq!(stage.send(600).await, 1);
     assert_eq!(stage.told(), [1, 1, 1]);
+    let doubts = ("opened slack unknown".to_owned(), 1);
+    assert!(counted.notices().contains(&doubts), "{:?}", counted.notices());
 }
 
 #[test]
