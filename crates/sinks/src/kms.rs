@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use evidence::key::SignError;
 use evidence::{Signer, VerifyKey};
 use queue_core::{Clock as _, SystemClock};
+use reqwest::redirect::Policy;
 use serde_json::{Value, json};
 
 /// From the first byte asked to the last one answered.
@@ -100,9 +101,10 @@ impl Signer for KmsSigner {
 impl Kms {
     fn new(shared: &SdkConfig) -> Result<Self, String> {
         let region = shared.region().ok_or("no region: set AWS_REGION")?.to_string();
-        let usual = || format!("https://kms.{region}.amazonaws.com");
-        let endpoint = shared.endpoint_url().map_or_else(usual, str::to_owned);
-        let http = reqwest::Client::builder().timeout(CALL_TIMEOUT).build();
+        let endpoint = shared.endpoint_url().map_or_else(|| endpoint(&region), str::to_owned);
+        // What is signed is for this host alone; an answer that leads elsewhere is none of KMS.
+        let http = reqwest::Client::builder().timeout(CALL_TIMEOUT).redirect(Policy::none());
+        let http = http.build();
         let http = http.map_err(|error| error.to_string())?;
         let endpoint = format!("{}/", endpoint.trim_end_matches('/'));
         Ok(Self { shared: shared.clone(), http, endpoint, region })
@@ -116,13 +118,22 @@ impl Kms {
         for (name, value) in headers {
             call = call.header(name, value);
         }
-        let answer = call.send().await.map_err(|error| told(&error))?;
+        let mut answer = call.send().await.map_err(|error| told(&error))?;
         let status = answer.status();
-        let long = answer.content_length().is_some_and(|bytes| bytes > ANSWER_BYTES_MAX as u64);
-        if long {
-            return Err(format!("KMS {action}: {status} with a body that is no answer of KMS"));
+        if status.is_redirection() {
+            return Err(format!("KMS {action}: {status}, a redirect, which is not followed"));
         }
-        let bytes = answer.bytes().await.map_err(|error| told(&error))?;
+        // It may not say its length, so that what arrives is counted.
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| told(&error))? {
+            if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(format!(
+                    "KMS {action}: {status} with more than {ANSWER_BYTES_MAX} bytes, which is no \
+                     answer of KMS"
+                ));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
         let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         if status.is_success() && value.is_object() {
             return Ok(value);
@@ -164,6 +175,16 @@ impl Kms {
     }
 }
 
+/// Where KMS is in a region, by the partition that the region is of.
+fn endpoint(region: &str) -> String {
+    let suffix = match region.split('-').next() {
+        Some("cn") => "amazonaws.com.cn",
+        Some("eusc") => "amazonaws.eu",
+        _ => "amazonaws.com",
+    };
+    format!("https://kms.{region}.{suffix}")
+}
+
 /// An error with its causes; reqwest's own text leaves them out.
 fn told(error: &reqwest::Error) -> String {
     if error.is_timeout() {
@@ -176,4 +197,27 @@ fn told(error: &reqwest::Error) -> String {
         cause = next.source();
     }
     text.chars().take(WORDS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_region_has_the_endpoint_of_its_partition() {
+        for (region, expected) in [
+            ("eu-central-1", "https://kms.eu-central-1.amazonaws.com"),
+            ("us-gov-west-1", "https://kms.us-gov-west-1.amazonaws.com"),
+            ("cn-north-1", "https://kms.cn-north-1.amazonaws.com.cn"),
+            ("cn-northwest-1", "https://kms.cn-northwest-1.amazonaws.com.cn"),
+            ("eusc-de-east-1", "https://kms.eusc-de-east-1.amazonaws.eu"),
+        ] {
+            assert_eq!(endpoint(region), expected);
+            let shared = SdkConfig::builder().region(aws_config::Region::new(region)).build();
+            assert_eq!(Kms::new(&shared).unwrap().endpoint, format!("{expected}/"));
+            let own = SdkConfig::builder().region(aws_config::Region::new(region));
+            let own = own.endpoint_url("https://vpce-1.example/").build();
+            assert_eq!(Kms::new(&own).unwrap().endpoint, "https://vpce-1.example/");
+        }
+    }
 }

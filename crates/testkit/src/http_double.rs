@@ -87,6 +87,8 @@ impl Gate {
 enum Ending {
     /// A whole answer.
     Whole,
+    /// A whole answer in chunks: the head does not say how long it is.
+    Chunked,
     /// The connection ends before any of the answer, the request having been read whole: it may
     /// have taken effect.
     Dropped,
@@ -166,6 +168,12 @@ impl Answer {
     #[must_use]
     pub fn after(self, delay: Duration) -> Self {
         Self { delay, ..self }
+    }
+
+    /// In chunks: nobody knows how long it is before its end.
+    #[must_use]
+    pub fn chunked(self) -> Self {
+        Self { ending: Ending::Chunked, ..self }
     }
 
     /// Cut off after that many bytes of the body, the head having promised all of it.
@@ -318,6 +326,10 @@ fn response(answer: Answer) -> Result<Response<AnswerBody>, std::io::Error> {
     let body = match answer.ending {
         Ending::Dropped => return Err(std::io::Error::other("dropped on purpose")),
         Ending::Whole => whole_body(answer.body),
+        Ending::Chunked => {
+            let frames = stream::iter([Ok(Frame::data(answer.body))]);
+            BodyExt::boxed(StreamBody::new(frames))
+        }
         Ending::Truncated(at) => {
             response = response.header("content-length", whole);
             truncated_body(answer.body.slice(..at.min(whole)))

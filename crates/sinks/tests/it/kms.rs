@@ -120,3 +120,35 @@ async fn a_service_that_hangs_is_given_up_on() {
     let late = signer.sign(b"a text\n").await.unwrap_err();
     assert!(late.to_string().contains("no answer within 5s"), "{late}");
 }
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_names_itself() {
+    let (double, elsewhere) = (HttpDouble::start().await, HttpDouble::start().await);
+    let signer = opened(&double).await;
+    elsewhere.programme(|seen| signed(seen, 1));
+    for status in [301, 302, 303, 307, 308] {
+        double.next([Answer::status(status).header("location", &elsewhere.url())]);
+        let refused = signer.sign(b"a text\n").await.unwrap_err();
+        assert!(refused.to_string().contains("a redirect, which is not followed"), "{refused}");
+    }
+    assert_eq!(elsewhere.seen().len(), 0, "what is signed goes nowhere else");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_length_is_read_no_further_than_an_answer_may_be() {
+    let double = HttpDouble::start().await;
+    let signer = opened(&double).await;
+    let long = format!("{{\"Signature\": \"{}\"}}", "A".repeat(65 * 1024));
+    // With its length told, and in chunks without.
+    let told = Answer::status(200).body(long);
+    for (answer, how) in [(told.clone(), "told"), (told.chunked(), "chunked")] {
+        double.next([answer]);
+        let refused = signer.sign(b"a text\n").await.unwrap_err();
+        assert!(refused.to_string().contains("more than 65536 bytes"), "{how}: {refused}");
+    }
+    // And one that is as it should be, in chunks.
+    let asked = Answer::json(json!({ "Signature": "AAAA" })).chunked();
+    double.next([asked]);
+    let refused = signer.sign(b"a text\n").await.unwrap_err();
+    assert!(refused.to_string().contains("no signature of 64 bytes"), "{refused}");
+}
