@@ -271,25 +271,32 @@ pub async fn write_whole(
 }
 
 /// Aborts the uploads under `prefix` that were begun before `begun_before`; answers how many. An
-/// upload that somebody resumes must be younger than that.
+/// upload that somebody resumes must be younger than that. One that cannot be aborted keeps no other:
+/// all are tried, and the first error is the answer.
 pub async fn sweep_uploads(
     objects: &dyn super::Objects,
     prefix: &str,
     begun_before: DateTime<Utc>,
 ) -> Result<u64, SinkError> {
-    let (mut gone, mut after) = (0, None);
+    let (mut gone, mut after, mut failed) = (0, None, None);
     for _ in 0..SWEEP_PAGES_MAX {
-        let (uploads, next) = objects.list_uploads(prefix, begun_before, after.as_deref()).await?;
+        let listed = objects.list_uploads(prefix, begun_before, after.as_deref()).await;
+        let (uploads, next) = match listed {
+            Ok(page) => page,
+            Err(error) => return Err(failed.unwrap_or(error)),
+        };
         for upload in uploads {
-            objects.abort(upload.key.as_ref(), &upload.id).await?;
-            gone += 1;
+            match objects.abort(upload.key.as_ref(), &upload.id).await {
+                Ok(()) => gone += 1,
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
         after = next;
         if after.is_none() {
             break;
         }
     }
-    Ok(gone)
+    failed.map_or(Ok(gone), Err)
 }
 
 /// SHA-256 as S3 writes it; on a thread of its own, since 64 MiB would hold up everybody else.

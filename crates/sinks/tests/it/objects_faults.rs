@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use queue_core::Failure;
-use sinks::objects::{Objects, S3, SinkErrorKind, Write};
+use sinks::objects::{Objects, S3, SinkErrorKind, Write, sweep_uploads};
 use testkit::{Answer, HttpDouble};
 
 use crate::objects::sdk;
@@ -64,4 +64,42 @@ async fn a_body_that_breaks_off_is_no_object() {
     double.next([Answer::status(200).body(vec![1; 1_000]).truncated_at(500)]);
     let error = s3.get(&"a".parse().unwrap(), 1_000).await.unwrap_err();
     assert_eq!(error.kind, SinkErrorKind::Unavailable, "{error}");
+}
+
+#[tokio::test]
+async fn a_sweep_goes_on_past_what_it_cannot_abort_and_tells_the_first_failure() {
+    let (double, s3) = bucket().await;
+    let page = |ids: std::ops::Range<u8>, more: bool| {
+        let uploads = ids.map(|id| {
+            format!(
+                "<Upload><Key>archive/{id}</Key><UploadId>u{id}</UploadId>\
+                 <Initiated>2025-01-01T00:00:00Z</Initiated></Upload>"
+            )
+        });
+        let marks =
+            "<NextKeyMarker>archive/2</NextKeyMarker><NextUploadIdMarker>u2</NextUploadIdMarker>";
+        let body = format!(
+            "<ListMultipartUploadsResult>{}<IsTruncated>{more}</IsTruncated>{}\
+             </ListMultipartUploadsResult>",
+            uploads.collect::<String>(),
+            if more { marks } else { "" },
+        );
+        Answer::status(200).header("content-type", "application/xml").body(body)
+    };
+    let before = "2026-01-01T00:00:00Z".parse().unwrap();
+    let aborted = || Answer::status(204);
+    let (denied, busy) = (error(403, "AccessDenied"), error(503, "SlowDown"));
+    double.next([page(0..3, true), aborted(), denied.clone(), busy]);
+    double.next([page(3..5, false), aborted(), aborted()]);
+    let told = sweep_uploads(&s3, "archive/", before).await.unwrap_err();
+    assert_eq!(told.kind, SinkErrorKind::Refused, "the first of the two: {told}");
+    let tried: Vec<_> = double.seen().into_iter().filter(|seen| seen.method == "DELETE").collect();
+    let all = (0..5).all(|id| tried[id].path.contains(&format!("uploadId=u{id}")));
+    assert!(all && tried.len() == 5, "each is tried, on every page: {tried:?}");
+    // A page that cannot be listed ends it, with what failed first.
+    double.next([page(0..3, true), denied, aborted(), aborted(), error(503, "SlowDown")]);
+    let told = sweep_uploads(&s3, "archive/", before).await.unwrap_err();
+    assert_eq!(told.kind, SinkErrorKind::Refused, "{told}");
+    double.next([page(0..3, false), aborted(), aborted(), aborted()]);
+    assert_eq!(sweep_uploads(&s3, "archive/", before).await.unwrap(), 3);
 }
