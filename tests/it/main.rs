@@ -5,6 +5,7 @@
 mod add_a_queue;
 mod outages;
 mod process;
+mod rights;
 mod scene;
 mod traces;
 
