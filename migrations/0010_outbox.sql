@@ -19,17 +19,20 @@ CREATE TABLE outbox (
   last_error  text
 );
 CREATE INDEX outbox_line ON outbox (queue, id);
+-- Groups in turn, each in the order of its ids.
+CREATE INDEX outbox_turns ON outbox (queue, grp, id);
 CREATE INDEX outbox_held ON outbox (queue, grp, id) WHERE not_before IS NOT NULL;
 SELECT flotilla_wall('outbox', 'tenant');
 -- The API may add; only the relay sees, marks and takes out.
 GRANT INSERT ON outbox TO flotilla_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON outbox TO flotilla_worker;
 
--- A row per queue that a relay has served. Whoever holds its lock is the one that sends to the queue,
--- so that messages leave in order whatever the number of relays. No tenant's data.
+-- A row per queue that a relay has served. Of many relays one at a time sends to a queue, so that messages
+-- leave in order: it has the queue until `not_before`, or until it says how the queue answered. No
+-- tenant's data.
 CREATE TABLE outbox_queues (
   queue       text PRIMARY KEY,
-  -- Sends in a row that the broker did not answer, and until when it is left alone.
+  -- Sends in a row that the broker did not answer, and until when it is left alone, or to who has it.
   failures    integer NOT NULL DEFAULT 0,
   not_before  timestamptz
 );

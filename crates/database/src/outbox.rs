@@ -7,8 +7,7 @@
 //! sqlx::query("UPDATE archive_units SET …").execute(&mut *transaction).await?;
 //! let message = CleanupMessage::Archived(…);
 //! outbox::put(&mut transaction, &Draft::new(header, &message)?).await?;
-//! transaction.commit().await?;
-//! waker.wake();   // else the relays' next look finds it, within a second
+//! transaction.commit().await?;   // a relay's next look finds it, within a second
 //! ```
 //!
 //! It knows no broker: a relay is given the queues' senders. It never drops a message; one that the
@@ -31,7 +30,7 @@ use tracing::Span;
 
 pub use events::{DEPTH, FAILURES_TOTAL, OLDEST_AGE, PUBLISHED_TOTAL, REFUSED};
 pub use page::{COUNT_MAX, QueueFigures, figures};
-pub use relay::{Passed, Relay, RelayLimits, Waker, sender};
+pub use relay::{Passed, Relay, RelayLimits, sender};
 
 /// Bytes of a message before it is packed, at most: the largest body, and its header.
 pub const ENVELOPE_BYTES_MAX: usize = 17 << 20;
@@ -68,6 +67,17 @@ pub enum PutError {
     /// PostgreSQL; the transaction is aborted.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+}
+
+/// For whoever does nothing else than with PostgreSQL: a message that cannot be put is a value that cannot
+/// be written.
+impl From<PutError> for sqlx::Error {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Database(error) => error,
+            other => Self::Encode(Box::new(other)),
+        }
+    }
 }
 
 impl Draft {

@@ -1,8 +1,10 @@
-//! The outbox's SQL. A page is read, sent and taken out in one transaction that holds the queue's row
-//! locked: one relay sends to a queue at a time, and its crash gives both back at once.
+//! The outbox's SQL. A relay takes a queue for a time, reads a page, sends it without a connection or a
+//! transaction, and takes out what was sent in the transaction that gives the queue back. A queue whose
+//! relay died is another's when that time is over.
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool, Row};
 
@@ -74,21 +76,31 @@ pub(super) async fn due(pool: &PgPool, queues: &[&str]) -> Result<Vec<String>, s
     .await
 }
 
-/// Takes the queue until the transaction ends: its failures so far, or `None` while another relay has
-/// it or it is left alone.
+/// A queue that a relay has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    /// Sends in a row that it did not answer.
+    pub(super) failures: u32,
+    /// By PostgreSQL's clock; what is done later is another relay's to do.
+    until: DateTime<Utc>,
+}
+
+/// Takes the queue for a time, or nothing while another relay has it or it is left alone.
 pub(super) async fn take(
-    transaction: &mut PgConnection,
+    pool: &PgPool,
     queue: &str,
-) -> Result<Option<u32>, sqlx::Error> {
-    let failures: Option<i32> = sqlx::query_scalar(
-        "SELECT failures FROM outbox_queues
+    lease: Duration,
+) -> Result<Option<Held>, sqlx::Error> {
+    let taken: Option<(i32, DateTime<Utc>)> = sqlx::query_as(
+        "UPDATE outbox_queues SET not_before = clock_timestamp() + make_interval(secs => $2)
           WHERE queue = $1 AND (not_before IS NULL OR not_before <= clock_timestamp())
-            FOR UPDATE SKIP LOCKED",
+         RETURNING failures, not_before",
     )
     .bind(queue)
-    .fetch_optional(transaction)
+    .bind(lease.as_secs_f64())
+    .fetch_optional(pool)
     .await?;
-    Ok(failures.map(i32::unsigned_abs))
+    Ok(taken.map(|(failures, until)| Held { failures: failures.unsigned_abs(), until }))
 }
 
 /// A message that waits.
@@ -96,45 +108,69 @@ pub(super) async fn take(
 pub(super) struct Waiting {
     pub(super) id: i64,
     pub(super) group: String,
+    /// Its place among those of its group, from 1.
+    pub(super) turn: i64,
     pub(super) envelope: Vec<u8>,
     pub(super) frame: Vec<u8>,
     pub(super) refusals: u32,
 }
 
-/// The first messages of the queue that may be sent now, in order: at most `rows`, and about `bytes`,
-/// but one in any case. Behind a refused message its group waits, where `fifo`.
-pub(super) async fn read(
-    transaction: &mut PgConnection,
-    queue: &str,
-    fifo: bool,
-    rows: i64,
-    bytes: i64,
-) -> Result<Vec<Waiting>, sqlx::Error> {
+/// Which messages make a page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) queue: &'a str,
+    /// Behind a refused message its group waits.
+    pub(super) fifo: bool,
+    /// At most so many.
+    pub(super) rows: i64,
+    /// At most about so many bytes, but one message in any case.
+    pub(super) bytes: i64,
+    /// Groups that come after this one; an empty name is before all.
+    pub(super) after: &'a str,
+}
+
+/// Messages of the queue that may be sent now: the first of each group in turn, then the second of each,
+/// and so on. A group's own are in the order of their ids, and one that has many keeps no other waiting.
+pub(super) async fn read(pool: &PgPool, wanted: Wanted<'_>) -> Result<Vec<Waiting>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT o.id, o.grp, o.envelope, o.frame, o.refusals
-           FROM (SELECT c.id, sum(c.bytes) OVER (ORDER BY c.id) - c.bytes AS before
-                   FROM (SELECT id, octet_length(envelope) AS bytes FROM outbox AS own
-                          WHERE queue = $1
-                            AND (not_before IS NULL OR not_before <= clock_timestamp())
-                            AND NOT ($2 AND EXISTS (
-                              SELECT FROM outbox AS held
-                               WHERE held.queue = own.queue AND held.grp = own.grp
-                                 AND held.id < own.id AND held.not_before > clock_timestamp()))
-                          ORDER BY id LIMIT $3) AS c) AS page
-           JOIN outbox o ON o.id = page.id
-          WHERE page.before < $4 ORDER BY o.id",
+        "WITH RECURSIVE groups (grp, n) AS (
+           SELECT $5::text, 0
+           UNION ALL
+           SELECT (SELECT o.grp FROM outbox o WHERE o.queue = $1 AND o.grp > g.grp
+                    ORDER BY o.grp LIMIT 1), g.n + 1
+             FROM groups g WHERE g.grp IS NOT NULL AND g.n < $3),
+         page AS (
+           SELECT line.id, line.turn,
+                  sum(line.bytes) OVER (ORDER BY line.turn, g.grp) - line.bytes AS before
+             FROM groups g CROSS JOIN LATERAL (
+               SELECT own.id, own.bytes, row_number() OVER (ORDER BY own.id) AS turn
+                 FROM (SELECT id, octet_length(envelope) AS bytes FROM outbox AS one
+                        WHERE one.queue = $1 AND one.grp = g.grp
+                          AND (one.not_before IS NULL OR one.not_before <= clock_timestamp())
+                          AND NOT ($2 AND EXISTS (
+                            SELECT FROM outbox AS held
+                             WHERE held.queue = one.queue AND held.grp = one.grp
+                               AND held.id < one.id AND held.not_before > clock_timestamp()))
+                        ORDER BY one.id LIMIT $3) AS own) AS line
+            WHERE g.grp IS NOT NULL AND (g.n > 0 OR g.grp = '')
+            ORDER BY line.turn, g.grp LIMIT $3)
+         SELECT o.id, o.grp, page.turn, o.envelope, o.frame, o.refusals
+           FROM page JOIN outbox o ON o.id = page.id
+          WHERE page.before < $4 ORDER BY page.turn, o.grp",
     )
-    .bind(queue)
-    .bind(fifo)
-    .bind(rows)
-    .bind(bytes)
-    .fetch_all(transaction)
+    .bind(wanted.queue)
+    .bind(wanted.fifo)
+    .bind(wanted.rows)
+    .bind(wanted.bytes)
+    .bind(wanted.after)
+    .fetch_all(pool)
     .await?;
     rows.iter()
         .map(|row| {
             Ok(Waiting {
                 id: row.try_get("id")?,
                 group: row.try_get("grp")?,
+                turn: row.try_get("turn")?,
                 envelope: row.try_get("envelope")?,
                 frame: row.try_get("frame")?,
                 refusals: row.try_get::<i32, _>("refusals")?.unsigned_abs(),
@@ -174,19 +210,21 @@ pub(super) async fn refused(
     .map(|_| ())
 }
 
-/// How the queue answered: left alone for `wait`, or not.
+/// How the queue answered: left alone for `wait`, or free at once. Nothing where another has it by now.
 pub(super) async fn answered(
     transaction: &mut PgConnection,
     queue: &str,
+    held: Held,
     failures: u32,
     wait: Option<Duration>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE outbox_queues SET failures = $2,
-                not_before = clock_timestamp() + make_interval(secs => $3)
-          WHERE queue = $1",
+        "UPDATE outbox_queues SET failures = $3,
+                not_before = clock_timestamp() + make_interval(secs => $4)
+          WHERE queue = $1 AND not_before = $2",
     )
     .bind(queue)
+    .bind(held.until)
     .bind(i32::try_from(failures).unwrap_or(i32::MAX))
     .bind(wait.map(|wait| wait.as_secs_f64()))
     .execute(transaction)

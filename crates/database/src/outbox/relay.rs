@@ -1,9 +1,9 @@
-//! The relay: sends what the outbox holds for its queues, in the order of the ids, page by page. Any
-//! number of them may run; of each queue one has its turn. It runs in a worker's process for the
-//! queues that this worker fills, and in the scheduler for whatever was left.
+//! The relay: sends what the outbox holds for its queues, page by page, each group in the order of its ids
+//! and the groups in turn. Any number of them may run, in schedulers, active or not; of each queue one has
+//! its turn. While it sends it holds no connection: a step takes one and gives it back.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use contracts::catalogue::QueueKind;
@@ -11,12 +11,11 @@ use contracts::{QueueSpec, Schedule};
 use futures_util::future::join_all;
 use queue_core::backoff::{Jitter, interval};
 use queue_core::{Driver, SendError, SendLimits, Sender};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::events::{PassFailed, Published, Refused, Unavailable, counted};
-use super::page::{self, QueueFigures, Waiting};
+use super::page::{self, Held, QueueFigures, Waiting, Wanted};
 use crate::error::timed;
 use crate::pool::Database;
 
@@ -40,24 +39,28 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bounds of a [`Relay`].
 #[derive(Clone, Copy, Debug)]
 pub struct RelayLimits {
-    /// Messages of a page at most; one transaction each.
+    /// Messages of a page at most.
     pub page_rows: u32,
     /// Bytes of a page, but for its first message.
     pub page_bytes: u32,
-    /// Between two looks while nobody wakes it.
+    /// Between two looks where there was nothing more to send.
     pub sweep: Duration,
     /// How long the drain may go on sending what is left.
     pub drain: Duration,
+    /// How long a relay has a queue that it took. Half of it is what sending a page may take; after a crash
+    /// the queue waits for the rest.
+    pub lease: Duration,
 }
 
 impl Default for RelayLimits {
-    /// 100 messages or 8 MiB; a look every second; 5 s of drain.
+    /// 100 messages or 8 MiB; a look every second; 5 s of drain; a minute per page, 30 s of it to send.
     fn default() -> Self {
         Self {
             page_rows: 100,
             page_bytes: 8 << 20,
             sweep: Duration::from_secs(1),
             drain: Duration::from_secs(5),
+            lease: Duration::from_secs(60),
         }
     }
 }
@@ -71,17 +74,6 @@ pub fn sender(queue: Arc<dyn Driver>) -> Sender {
         ..SendLimits::default()
     };
     Sender::new(queue, limits)
-}
-
-/// Wakes a relay of this process.
-#[derive(Clone, Debug, Default)]
-pub struct Waker(Arc<Notify>);
-
-impl Waker {
-    /// Something was committed to the outbox.
-    pub fn wake(&self) {
-        self.0.notify_one();
-    }
 }
 
 /// What one pass over the queues did.
@@ -102,7 +94,8 @@ pub struct Relay {
     routes: Vec<(&'static QueueSpec, Sender)>,
     limits: RelayLimits,
     jitter: Jitter,
-    waker: Waker,
+    /// By queue: the group whose turn came last.
+    turns: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Relay {
@@ -113,7 +106,7 @@ impl Relay {
             routes,
             limits: RelayLimits::default(),
             jitter: Jitter::new(None),
-            waker: Waker::default(),
+            turns: Mutex::default(),
         }
     }
 
@@ -121,11 +114,6 @@ impl Relay {
     #[must_use]
     pub fn limited(self, limits: RelayLimits) -> Self {
         Self { limits, ..self }
-    }
-
-    /// Wakes it.
-    pub fn waker(&self) -> Waker {
-        self.waker.clone()
     }
 
     fn queues(&self) -> Vec<&'static str> {
@@ -154,7 +142,6 @@ impl Relay {
             }
             tokio::select! {
                 () = drain.cancelled() => {}
-                () = self.waker.0.notified() => {}
                 () = tokio::time::sleep(self.limits.sweep) => {}
             }
         }
@@ -190,21 +177,74 @@ impl Relay {
         Ok(total)
     }
 
-    /// Reads, sends and takes out one page. A death before the commit sends the page again.
+    /// Reads, sends and takes out one page. A death before the end sends the page again.
     async fn page(&self, spec: &'static QueueSpec, to: &Sender) -> Result<Passed, sqlx::Error> {
-        let mut transaction = timed(CALL_TIMEOUT, self.database.pool().begin()).await?;
-        let taken = timed(CALL_TIMEOUT, page::take(&mut transaction, spec.key)).await?;
-        let Some(failures) = taken else { return Ok(Passed::default()) };
-        let fifo = spec.kind == QueueKind::Fifo;
-        let RelayLimits { page_rows, page_bytes, .. } = self.limits;
-        let (rows, bytes) = (i64::from(page_rows), i64::from(page_bytes));
-        let read = page::read(&mut transaction, spec.key, fifo, rows, bytes);
-        let waiting = timed(CALL_TIMEOUT, read).await?;
-        let full = waiting.len() == page_rows as usize
-            || waiting.iter().map(|row| row.envelope.len()).sum::<usize>() >= page_bytes as usize;
-        let outcomes = send(to, fifo, &waiting).await;
+        let pool = self.database.pool();
+        let taken = timed(CALL_TIMEOUT, page::take(pool, spec.key, self.limits.lease)).await?;
+        let Some(held) = taken else { return Ok(Passed::default()) };
+        let until = Instant::now() + self.limits.lease / 2;
+        let (waiting, more) = self.read(spec).await?;
+        let outcomes = send(to, spec.kind == QueueKind::Fifo, &waiting, until).await;
+        let settled = self.settle(spec, held, &waiting, outcomes).await?;
+        let passed = Passed {
+            sent: settled.sent,
+            left: waiting.len() as u64 - settled.sent,
+            more: more && settled.unavailable.is_none(),
+        };
+        if passed.sent > 0 {
+            Published { queue: spec.key, messages: passed.sent }.emit();
+        }
+        if let Some((messages, error)) = settled.unavailable {
+            Unavailable { queue: spec.key, messages, error: &error }.emit();
+        }
+        Ok(passed)
+    }
 
-        let mut sent = Vec::with_capacity(waiting.len());
+    /// The next page, of the groups whose turn it is, and whether there may be more at once.
+    async fn read(&self, spec: &'static QueueSpec) -> Result<(Vec<Waiting>, bool), sqlx::Error> {
+        let RelayLimits { page_rows, page_bytes, .. } = self.limits;
+        let mut after = self.turn(spec);
+        loop {
+            let wanted = Wanted {
+                queue: spec.key,
+                fifo: spec.kind == QueueKind::Fifo,
+                rows: i64::from(page_rows),
+                bytes: i64::from(page_bytes),
+                after: &after,
+            };
+            let waiting = timed(CALL_TIMEOUT, page::read(self.database.pool(), wanted)).await?;
+            if waiting.is_empty() && !after.is_empty() {
+                after.clear();
+                continue;
+            }
+            let bytes: usize = waiting.iter().map(|row| row.envelope.len()).sum();
+            let full = waiting.len() == page_rows as usize || bytes >= page_bytes as usize;
+            // Where not every group had its turn, the next page begins behind the last that had.
+            let last = waiting.last().filter(|last| full && last.turn == 1);
+            self.note_turn(spec, last.map_or("", |last| last.group.as_str()));
+            return Ok((waiting, full || !after.is_empty()));
+        }
+    }
+
+    fn turn(&self, spec: &QueueSpec) -> String {
+        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.get(spec.key).cloned().unwrap_or_default()
+    }
+
+    fn note_turn(&self, spec: &'static QueueSpec, group: &str) {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.insert(spec.key, group.to_owned());
+    }
+
+    /// Takes out what was sent, marks what was refused, and gives the queue back.
+    async fn settle(
+        &self,
+        spec: &QueueSpec,
+        held: Held,
+        waiting: &[Waiting],
+        outcomes: Vec<Outcome>,
+    ) -> Result<Settled, sqlx::Error> {
+        let (mut sent, mut refused) = (Vec::with_capacity(waiting.len()), Vec::new());
         let mut unavailable: Option<(u64, String)> = None;
         for (row, outcome) in waiting.iter().zip(outcomes) {
             match outcome {
@@ -215,38 +255,38 @@ impl Relay {
                 }
                 Outcome::Refused(error) => {
                     Refused { queue: spec.key, id: row.id, error: &error }.emit();
-                    // Not less than half: full jitter could try a hopeless message at once.
-                    let whole = interval(&REFUSED, row.refusals + 1);
-                    let wait = whole / 2 + self.jitter.full(whole / 2);
-                    let mark = page::refused(&mut transaction, row.id, wait, &error);
-                    timed(CALL_TIMEOUT, mark).await?;
+                    refused.push((row, error));
                 }
             }
         }
-        timed(CALL_TIMEOUT, page::forget(&mut transaction, &sent)).await?;
         let failures = match &unavailable {
-            Some(_) if sent.is_empty() => failures.saturating_add(1),
+            Some(_) if sent.is_empty() => held.failures.saturating_add(1),
             Some(_) => 1,
             None => 0,
         };
         let wait = (failures > 0).then(|| self.jitter.full(interval(&UNAVAILABLE, failures)));
-        let mark = page::answered(&mut transaction, spec.key, failures, wait);
-        timed(CALL_TIMEOUT, mark).await?;
-        timed(CALL_TIMEOUT, transaction.commit()).await?;
-
-        let passed = Passed {
-            sent: sent.len() as u64,
-            left: (waiting.len() - sent.len()) as u64,
-            more: full && unavailable.is_none(),
+        let marking = async {
+            let mut transaction = self.database.pool().begin().await?;
+            for (row, error) in &refused {
+                // Not less than half: full jitter could try a hopeless message at once.
+                let whole = interval(&REFUSED, row.refusals + 1);
+                let wait = whole / 2 + self.jitter.full(whole / 2);
+                page::refused(&mut transaction, row.id, wait, error).await?;
+            }
+            page::forget(&mut transaction, &sent).await?;
+            page::answered(&mut transaction, spec.key, held, failures, wait).await?;
+            transaction.commit().await
         };
-        if passed.sent > 0 {
-            Published { queue: spec.key, messages: passed.sent }.emit();
-        }
-        if let Some((messages, error)) = unavailable {
-            Unavailable { queue: spec.key, messages, error: &error }.emit();
-        }
-        Ok(passed)
+        timed(CALL_TIMEOUT, marking).await?;
+        Ok(Settled { sent: sent.len() as u64, unavailable })
     }
+}
+
+/// What became of a page.
+struct Settled {
+    sent: u64,
+    /// How many the queue did not answer, and why the first.
+    unavailable: Option<(u64, String)>,
 }
 
 /// What became of one message.
@@ -262,11 +302,11 @@ enum Outcome {
     Refused(String),
 }
 
-/// Sends a page; the outcomes are in its order. On a FIFO queue a group's messages leave one after the
-/// other, and none that is behind one which did not.
-async fn send(to: &Sender, fifo: bool, waiting: &[Waiting]) -> Vec<Outcome> {
+/// Sends a page until that time; the outcomes are in its order. On a FIFO queue a group's messages leave one
+/// after the other, and none that is behind one which did not.
+async fn send(to: &Sender, fifo: bool, waiting: &[Waiting], until: Instant) -> Vec<Outcome> {
     if !fifo {
-        return join_all(waiting.iter().map(|row| send_one(to, row))).await;
+        return join_all(waiting.iter().map(|row| send_one(to, row, until))).await;
     }
     let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, row) in waiting.iter().enumerate() {
@@ -276,7 +316,8 @@ async fn send(to: &Sender, fifo: bool, waiting: &[Waiting]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(places.len());
         let mut going = true;
         for at in places {
-            let outcome = if going { send_one(to, &waiting[at]).await } else { Outcome::Behind };
+            let outcome =
+                if going { send_one(to, &waiting[at], until).await } else { Outcome::Behind };
             going = matches!(outcome, Outcome::Sent);
             outcomes.push((at, outcome));
         }
@@ -287,18 +328,19 @@ async fn send(to: &Sender, fifo: bool, waiting: &[Waiting]) -> Vec<Outcome> {
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
-async fn send_one(to: &Sender, row: &Waiting) -> Outcome {
+async fn send_one(to: &Sender, row: &Waiting, until: Instant) -> Outcome {
     let (envelope, frame) = match super::read(&row.envelope, &row.frame) {
         Ok(read) => read,
         Err(unreadable) => return Outcome::Refused(unreadable.to_string()),
     };
-    match to.send_envelope(&envelope, frame).await {
-        Ok(()) => Outcome::Sent,
-        Err(error @ (SendError::TooLarge(_) | SendError::Refused(_))) => {
+    match tokio::time::timeout_at(until, to.send_envelope(&envelope, frame)).await {
+        Ok(Ok(())) => Outcome::Sent,
+        Ok(Err(error @ (SendError::TooLarge(_) | SendError::Refused(_)))) => {
             Outcome::Refused(error.to_string())
         }
-        Err(error @ (SendError::Full(_) | SendError::Unavailable(_))) => {
+        Ok(Err(error @ (SendError::Full(_) | SendError::Unavailable(_)))) => {
             Outcome::Unavailable(error.to_string())
         }
+        Err(_elapsed) => Outcome::Unavailable("no answer while the queue was ours".to_owned()),
     }
 }

@@ -10,8 +10,10 @@ mod keys;
 mod leader;
 mod migrating;
 mod outbox;
+mod outbox_turns;
 mod parking;
 mod partitions;
+mod retire;
 mod walls;
 
 use chrono::{DateTime, Utc};
