@@ -22,7 +22,7 @@ use sinks::objects::{ArchiveConfig, SharedObjects};
 use crate::archive::{Archivist, Done, Obstacle, outgoing::Cause, requests};
 use crate::crash::{CrashPoint, reach};
 use crate::lifecycle::{Run, RunState};
-use crate::store;
+use crate::store::{self, Large};
 
 pub use config::ArchiveWorkerConfig;
 
@@ -77,11 +77,12 @@ impl ArchiveWorker {
         }
     }
 
-    async fn run(&self, tenant: &Tenant, id: RunId) -> Result<Run, Failure> {
+    async fn run(&self, tenant: &Tenant, id: RunId, large: Large) -> Result<Run, Failure> {
         let mut connection =
             self.database.pool().acquire().await.map_err(|error| database(&error))?;
-        let run =
-            store::run(&mut connection, tenant, id).await.map_err(|error| database(&error))?;
+        let run = store::run_with(&mut connection, tenant, id, large)
+            .await
+            .map_err(|error| database(&error))?;
         run.ok_or_else(|| reject(RUN_UNKNOWN, format!("there is no run {id} of tenant {tenant}")))
     }
 
@@ -91,7 +92,7 @@ impl ArchiveWorker {
         message: &ArchiveByPolicy,
         progress: &(dyn Fn() + Sync),
     ) -> Result<(), Failure> {
-        let run = self.run(&header.tenant, message.run_id).await?;
+        let run = self.run(&header.tenant, message.run_id, Large::Rules).await?;
         if matches!(run.state, RunState::Planning | RunState::Braked) {
             return Err(Failure::Snooze(NOT_YET));
         }
@@ -114,7 +115,7 @@ impl ArchiveWorker {
         then: Then,
         progress: &(dyn Fn() + Sync),
     ) -> Result<(), Failure> {
-        let run = self.run(&header.tenant, id).await?;
+        let run = self.run(&header.tenant, id, Large::Both).await?;
         if then == Then::Delete || run.new.then != then {
             let text =
                 format!("run {id} is not to be {then:?}; a request deletes what was archived");
@@ -125,11 +126,13 @@ impl ArchiveWorker {
                 let cause = Cause::of(&run, header);
                 let planned =
                     requests::plan(&self.database, &self.clock, &run, &cause, progress).await;
-                if let Err(Obstacle::Poison(why)) = &planned {
-                    self.give_up(&header.tenant, id, why).await?;
+                if let Err(obstacle) = &planned
+                    && obstacle.is_final()
+                {
+                    self.give_up(&header.tenant, id, &obstacle.to_string()).await?;
                 }
                 planned.map_err(Obstacle::failure)?;
-                self.run(&header.tenant, id).await?
+                self.run(&header.tenant, id, Large::Rules).await?
             }
             RunState::Braked => return Err(Failure::Snooze(NOT_YET)),
             _ => run,
@@ -159,7 +162,7 @@ impl ArchiveWorker {
                     Ok(Done::Busy(left)) => busy = busy.max(Some(left)),
                     Ok(_) => {}
                     // The unit has failed; the others are none the worse for it.
-                    Err(Obstacle::Poison(why)) => failed = Some(why),
+                    Err(obstacle) if obstacle.is_final() => failed = Some(obstacle.to_string()),
                     Err(obstacle) => return Err(obstacle.failure()),
                 }
             }
@@ -169,6 +172,12 @@ impl ArchiveWorker {
             (None, Some(why)) => Err(reject(ARCHIVE_UNIT_FAILED, why)),
             (None, None) => Ok(()),
         }
+    }
+
+    /// Removes objects that units have written and do without; how many. A unit does it at once: this is
+    /// for what was down then.
+    pub async fn sweep(&self) -> Result<u64, Failure> {
+        self.archivist.sweep().await.map_err(Obstacle::failure)
     }
 
     /// A request that cannot be planned has failed, and says why.

@@ -22,7 +22,7 @@ use super::archive::StoreProbe;
 use crate::cleanup::{Cleaner, Obstacle, Survivors};
 use crate::crash::{CrashPoint, reach};
 use crate::lifecycle::Run;
-use crate::store;
+use crate::store::{self, Large};
 
 pub use config::CleanupWorkerConfig;
 
@@ -80,7 +80,7 @@ impl CleanupWorker {
     async fn run(&self, tenant: &Tenant, id: RunId) -> Result<Run, Failure> {
         let asked = async {
             let mut connection = self.database.pool().acquire().await?;
-            store::run(&mut connection, tenant, id).await
+            store::run_with(&mut connection, tenant, id, Large::Rules).await
         };
         let run = asked.await.map_err(|error| classify(&error).failure(error.to_string()))?;
         run.ok_or_else(|| reject(RUN_UNKNOWN, format!("there is no run {id} of tenant {tenant}")))

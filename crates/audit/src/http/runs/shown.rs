@@ -36,8 +36,8 @@ pub(in crate::http) struct Shown {
     plan: Option<Value>,
 }
 
-/// Of a policy's run only.
-pub(super) fn shown(run: Run, with_plan: bool) -> Option<Shown> {
+/// Of a policy's run only; with its plan where that was read.
+pub(super) fn shown(run: Run) -> Option<Shown> {
     let Basis::Policy { id, version, slot } = run.new.basis else { return None };
     let ended = matches!(run.state, RunState::Done | RunState::Failed) && run.units.open == 0;
     Some(Shown {
@@ -59,6 +59,6 @@ pub(super) fn shown(run: Run, with_plan: bool) -> Option<Shown> {
         created_at: run.created_at,
         started_at: run.started_at,
         ended_at: run.ended_at,
-        plan: run.plan.filter(|_| with_plan),
+        plan: run.plan,
     })
 }

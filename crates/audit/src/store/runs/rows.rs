@@ -10,12 +10,32 @@ use crate::lifecycle::run::UnitCounts;
 use crate::lifecycle::{Basis, Counters, NewRun, Run};
 use crate::store::units::{decoded, tally};
 
-pub(super) const COLUMNS: &str = "\
-tenant, id, policy_id, policy_version, slot, request, requester, then_do, archive, rules, plan,
-fingerprint, snapshot_xmin::text::bigint AS xmin, as_of, state, approvals, correlation_id, notify, units,
+const COLUMNS: &str = "\
+tenant, id, policy_id, policy_version, slot, request, requester, then_do, archive, fingerprint,
+snapshot_xmin::text::bigint AS xmin, as_of, state, approvals, correlation_id, notify, units,
 units_open, units_failed, planned_events, planned_bytes, archived_events, archived_bytes,
 verified_events, verified_bytes, deleted_events, deleted_bytes, held_events, held_bytes,
 gone_events, gone_bytes, failed_events, failed_bytes, failure, created_at, started_at, ended_at";
+
+/// Which of a run's two large columns are read; each can be megabytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Large {
+    /// The rules and the plan.
+    Both,
+    /// The rules: what a unit's rows are chosen by.
+    Rules,
+    /// The plan: what people are shown.
+    Plan,
+    /// Neither.
+    Neither,
+}
+
+/// Every column of a run; of the large ones those that are asked for.
+pub(super) fn columns(large: Large) -> String {
+    let rules = if matches!(large, Large::Both | Large::Rules) { "rules" } else { "NULL::jsonb" };
+    let plan = if matches!(large, Large::Both | Large::Plan) { "plan" } else { "NULL::jsonb" };
+    format!("{rules} AS rules, {plan} AS plan, {COLUMNS}")
+}
 
 /// The name in SQL.
 pub(super) const fn then_word(then: Then) -> &'static str {
