@@ -1,13 +1,13 @@
 //! The scheduler's duty towards retention: slots of policies that have come become `SCHEDULE_RETENTION`
 //! messages, each once, in one transaction with the note that they did. After a pause a policy's latest
 //! slot alone is caught up, and a round takes a bounded number of policies, tenants in turn. A policy that
-//! cannot be followed is no other's trouble.
+//! cannot be followed is no other's trouble. And alerts of policies that are not applied any more are over.
 //!
 //! It runs nothing and reads no log; who is late by a round is late by a round.
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use contracts::Tenant;
 use contracts::audit::lifecycle::{PolicyId, RetentionMessage, ScheduleRetention};
-use contracts::{EnvelopeId, Header, Tenant};
 use database::Database;
 use database::outbox::PutError;
 use rand::Rng;
@@ -15,7 +15,7 @@ use rand::Rng;
 use crate::archive::outgoing;
 use crate::retention::PolicyState;
 use crate::retention::slots::{self, Looked};
-use crate::store::{policies, slots as store};
+use crate::store::{alarms, policies, slots as store};
 
 /// Policies of one round at most.
 pub const ROUND_MAX: i64 = 200;
@@ -45,6 +45,7 @@ pub async fn follow(database: &Database, now: DateTime<Utc>) -> Result<Followed,
     let now = now.trunc_subsecs(6);
     let due = {
         let mut connection = database.pool().acquire().await?;
+        alarms::forget_policies(&mut connection, now).await?;
         let until = (now, now + AHEAD);
         store::due_policies(&mut connection, until, TENANT_MAX, ROUND_MAX).await?
     };
@@ -105,25 +106,10 @@ async fn follow_one(
     store::note_slots(&mut transaction, tenant, policy, newest.version, (done, due_at)).await?;
     if let Some(slot) = slot {
         let message = RetentionMessage::Schedule(ScheduleRetention { policy_id: policy, slot });
-        outgoing::begin(&mut transaction, &header(tenant, now), &message, now).await?;
+        let correlation_id = contracts::ids::uuid_v7_at(now, rand::rng().random()).to_string();
+        let begin = outgoing::begin(tenant, &correlation_id, now);
+        outgoing::put(&mut transaction, &begin, &message, now).await?;
     }
     transaction.commit().await?;
     Ok(looked)
-}
-
-/// Of what begins here.
-fn header(tenant: &Tenant, now: DateTime<Utc>) -> Header {
-    let id = contracts::ids::uuid_v7_at(now, rand::rng().random());
-    Header {
-        v: 1,
-        kind: String::new(),
-        id: EnvelopeId(id),
-        tenant: tenant.clone(),
-        recorded_at: now,
-        correlation_id: id.to_string(),
-        causation_id: None,
-        hops: 0,
-        key: None,
-        revision: None,
-    }
 }

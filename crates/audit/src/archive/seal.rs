@@ -209,16 +209,16 @@ impl Sealer {
         };
         // More may have been appended since.
         total.unstored += standing.sequence.saturating_sub(standing.stored);
-        if let Err(error) = done {
+        if let Err(error) = &done {
             total.stalled += 1;
             let (tenant, cause) = (&standing.tenant, error.cause());
-            if let SealError::Forked(object) = &error {
+            if let SealError::Forked(object) = error {
                 Forked { tenant, object }.emit();
             }
-            Stalled { tenant, cause, error: &error }.emit();
+            Stalled { tenant, cause, error }.emit();
         }
         lock.rollback().await.ok();
-        Ok(())
+        self.alarm(&standing.tenant, &done).await
     }
 
     async fn documents(&self, standing: &mut Standing, count: &mut u64) -> Result<(), SealError> {
@@ -233,7 +233,7 @@ impl Sealer {
     }
 
     /// Seals one document, stores it, marks it.
-    async fn document(&self, tenant: &Tenant, row: &Unstored) -> Result<(), SealError> {
+    pub(crate) async fn document(&self, tenant: &Tenant, row: &Unstored) -> Result<(), SealError> {
         let document = intact(row)?;
         let seal = if let Some(kept) = &row.seal {
             kept.clone()
