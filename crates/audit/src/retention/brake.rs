@@ -3,6 +3,20 @@
 
 use super::policy::Brake;
 
+impl Brake {
+    /// One that stops nothing that a policy's own would not.
+    pub const WIDEST: Self = Self { share_max: 1.0, growth_max: 1_000.0 };
+
+    /// This one, but no wider than `ceiling`: a policy may brake sooner than its operator says, never later.
+    #[must_use]
+    pub fn within(self, ceiling: Self) -> Self {
+        Self {
+            share_max: self.share_max.min(ceiling.share_max),
+            growth_max: self.growth_max.min(ceiling.growth_max),
+        }
+    }
+}
+
 /// What a brake judges by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
@@ -78,6 +92,14 @@ mod tests {
         assert!(!stopped(triple, 30, 1_000, Some(10)) && stopped(triple, 31, 1_000, Some(10)));
         assert!(!stopped(triple, 31, 1_000, None), "a first run has nothing to grow from");
         assert!(!stopped(triple, 31, 1_000, Some(0)));
+    }
+
+    #[test]
+    fn a_ceiling_narrows_and_never_widens() {
+        let (own, ceiling) = (brake(0.2, 100.0), brake(0.5, 3.0));
+        assert_eq!(own.within(ceiling), brake(0.2, 3.0));
+        assert_eq!(brake(1.0, 1.0).within(ceiling), brake(0.5, 1.0));
+        assert_eq!(own.within(Brake::WIDEST), own);
     }
 
     #[test]

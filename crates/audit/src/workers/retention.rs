@@ -30,8 +30,9 @@ use uuid::Uuid;
 use crate::archive::outgoing;
 use crate::crash::{CrashPoint, reach};
 use crate::lifecycle::{Basis, NewRun, Run};
+use crate::retention::policy::Brake;
 use crate::retention::{Policy, PolicyState};
-use crate::store::{self, Begun, policies};
+use crate::store::{self, Begun, Large, policies};
 
 pub use config::RetentionWorkerConfig;
 pub use targets::{TARGETS_BYTES_MAX, TARGETS_MAX, Targets};
@@ -46,6 +47,8 @@ pub struct Parts {
     pub notifier: Arc<dyn Notifier>,
     /// Whom policies may name.
     pub targets: Targets,
+    /// The widest that a policy's brake may be, whatever it says.
+    pub ceiling: Brake,
 }
 
 /// Handles `SCHEDULE_RETENTION`, `EVALUATE_POLICY` and `POLICY_NOTIFICATION`.
@@ -57,6 +60,7 @@ pub struct RetentionWorker {
     effects: Arc<dyn Effects>,
     notifier: Arc<dyn Notifier>,
     targets: Targets,
+    ceiling: Brake,
     /// Tenants of which a policy is being evaluated here: one at a time each, so that a tenant with many
     /// policies leaves room to the others.
     evaluating: Mutex<HashSet<Tenant>>,
@@ -104,13 +108,14 @@ pub(crate) fn new_run(
 impl RetentionWorker {
     /// A worker on those parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { database, clock, notifier, targets } = parts;
+        let Parts { database, clock, notifier, targets, ceiling } = parts;
         let probes: Vec<Arc<dyn Probe>> = vec![Arc::new(database.clone())];
         Self {
             attempts: Arc::new(PostgresAttempts::new(&database)),
             effects: Arc::new(PostgresEffects::new(&database)),
             notifier,
             targets,
+            ceiling,
             database,
             clock,
             probes,
@@ -151,11 +156,12 @@ impl RetentionWorker {
         Ok(())
     }
 
-    async fn run(&self, tenant: &Tenant, id: RunId) -> Result<Run, Failure> {
+    async fn run(&self, tenant: &Tenant, id: RunId, large: Large) -> Result<Run, Failure> {
         let mut connection =
             self.database.pool().acquire().await.map_err(|error| database(&error))?;
-        let run =
-            store::run(&mut connection, tenant, id).await.map_err(|error| database(&error))?;
+        let run = store::run_with(&mut connection, tenant, id, large)
+            .await
+            .map_err(|error| database(&error))?;
         run.ok_or_else(|| {
             let message = format!("there is no run {id} of tenant {tenant}");
             Failure::Reject(Reason { code: RUN_UNKNOWN, message })

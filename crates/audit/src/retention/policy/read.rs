@@ -157,11 +157,12 @@ fn read_brake(reader: &mut Reader, value: &Value) -> Brake {
         return brake;
     };
     if let Some(share) = optional(members, "share_max") {
-        let share = reader.number("/brake/share_max", share, f64::MIN_POSITIVE..=1.0);
+        let share =
+            reader.number("/brake/share_max", share, f64::MIN_POSITIVE..=Brake::WIDEST.share_max);
         brake.share_max = share.unwrap_or(brake.share_max);
     }
     if let Some(growth) = optional(members, "growth_max") {
-        let growth = reader.number("/brake/growth_max", growth, 1.0..=1_000.0);
+        let growth = reader.number("/brake/growth_max", growth, 1.0..=Brake::WIDEST.growth_max);
         brake.growth_max = growth.unwrap_or(brake.growth_max);
     }
     brake

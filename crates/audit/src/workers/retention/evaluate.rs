@@ -20,7 +20,7 @@ use crate::lifecycle::{Basis, KeyRange, NewUnit, Run, RunState, Tally};
 use crate::retention::brake::{self, Load};
 use crate::retention::policy::ArchiveSpec;
 use crate::retention::{Plan, Policy};
-use crate::store::{self, Fed, Planned, Step, UNITS_ADDED_MAX, planning, policies};
+use crate::store::{self, Fed, Large, Planned, Step, UNITS_ADDED_MAX, planning, policies};
 
 /// A run waits so long, again and again, while an earlier one of its policy is at work ..
 const AFTER_THE_OTHER: Duration = Duration::from_secs(60);
@@ -75,7 +75,7 @@ impl RetentionWorker {
         message: &EvaluatePolicy,
         progress: &(dyn Fn() + Sync),
     ) -> Result<(), Failure> {
-        let mut run = self.run(&header.tenant, message.run_id).await?;
+        let mut run = self.run(&header.tenant, message.run_id, Large::Plan).await?;
         let Some(_turn) = self.turn(&header.tenant) else {
             return self.come_again(header, message, TENANT_BUSY).await;
         };
@@ -89,7 +89,7 @@ impl RetentionWorker {
                 Err(Obstacle::Later(failure)) => return Err(failure),
                 Err(Obstacle::Never(why)) => return self.give_up(&run, &cause, &why).await,
             }
-            run = self.run(&header.tenant, message.run_id).await?;
+            run = self.run(&header.tenant, message.run_id, Large::Neither).await?;
         }
         if run.state == RunState::Running {
             self.tell_units(&run, &cause, progress).await?;
@@ -228,7 +228,7 @@ impl Planning<'_> {
             transaction.commit().await?;
             return Ok(plan);
         }
-        let run = store::run(&mut transaction, tenant, id).await?;
+        let run = store::run_with(&mut transaction, tenant, id, Large::Plan).await?;
         let plan = run.filter(|run| run.state == RunState::Planning).and_then(|run| run.plan);
         // Another worker is further with it than we are, or somebody cancelled it.
         let plan = plan.ok_or(Obstacle::Wait(AFTER_THE_OTHER))?;
@@ -296,7 +296,8 @@ impl Planning<'_> {
         if plan.then == Then::Archive || plan.events == 0 {
             return Ok(None);
         }
-        let (tenant, brake) = (&self.run.new.tenant, self.policy.spec.brake);
+        let (tenant, own) = (&self.run.new.tenant, self.policy.spec.brake);
+        let brake = own.within(self.worker.ceiling);
         let enough = brake::counted_up_to(brake, plan.events);
         // All before this time were looked at; of what came later only the number counts.
         let mut from = plan.covers_until.filter(|_| !plan.complete).unwrap_or(plan.cutoff);
@@ -312,7 +313,9 @@ impl Planning<'_> {
         }
         let mut connection = self.worker.database.pool().acquire().await?;
         let last = planning::last_deleted(&mut connection, tenant, self.policy.id).await?;
-        Ok(brake::stops(brake, Load { deletes: plan.events, stored, last }))
+        let why = brake::stops(brake, Load { deletes: plan.events, stored, last });
+        let whose = if brake == own { "" } else { "; the operator allows no wider one" };
+        Ok(why.map(|why| format!("{why}{whose}")))
     }
 
     async fn hold_back(&self, why: &str) -> Result<(), Obstacle> {

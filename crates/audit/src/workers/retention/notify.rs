@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{RetentionWorker, database};
 use crate::lifecycle::{Basis, Run};
 use crate::retention::Policy;
-use crate::store::policies;
+use crate::store::{Large, policies};
 
 /// In the ledger.
 const SCOPE: &str = "retention.notify";
@@ -38,7 +38,7 @@ impl RetentionWorker {
         message: &PolicyNotification,
     ) -> Result<(), Failure> {
         let tenant = &delivery.header.tenant;
-        let run = self.run(tenant, message.run_id).await?;
+        let run = self.run(tenant, message.run_id, Large::Neither).await?;
         let Basis::Policy { id, version, .. } = run.new.basis else {
             return Err(refused(format!("run {} is no policy's", message.run_id)));
         };
@@ -82,8 +82,8 @@ fn notification(
             Severity::Warning,
             format!("Retention of {name} waits for an approval"),
             format!(
-                "{why}\nLook at the run, then approve it with a key that did not write the policy \
-                 (fleetctl policies approve {} {}), or cancel it.",
+                "{why}\nLook at the run, then approve it with a key that neither wrote the \
+                 policy nor started the run (fleetctl policies approve {} {}), or cancel it.",
                 policy.id, run.new.id
             ),
         ),

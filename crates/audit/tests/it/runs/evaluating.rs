@@ -2,7 +2,9 @@
 
 use audit::lifecycle::{Basis, RunState, UnitState, Work};
 use audit::retention::plan::UNITS_MAX;
+use audit::retention::policy::Brake;
 use audit::store::{self, Step};
+use audit::workers::retention::Targets;
 use chrono::TimeDelta;
 use queue_core::Failure;
 use serde_json::json;
@@ -163,6 +165,23 @@ async fn a_brake_holds_until_somebody_approves() {
     scene.sql("UPDATE retention_runs SET state = 'cancelled'").await;
     scene.write(&acme(), &spec, 1).await;
     let id = scene.schedule(slot() + TimeDelta::days(1)).await.unwrap();
+    scene.evaluate(id).await.unwrap();
+    assert_eq!(scene.run(id).await.unwrap().state, RunState::Running);
+}
+
+/// A tenant's own policy does not switch the brake off.
+#[tokio::test]
+async fn an_operators_ceiling_holds_whatever_the_policy_allows() {
+    let ceiling = Brake { share_max: 0.5, growth_max: 1_000.0 };
+    let scene = Scene::with(100, Targets::default(), ceiling).await;
+    scene.write(&acme(), &free(), 0).await;
+    let id = scene.schedule(slot()).await.unwrap();
+    scene.evaluate(id).await.unwrap();
+    let run = scene.run(id).await.unwrap();
+    assert_eq!(run.state, RunState::Braked);
+    let why = run.failure.unwrap();
+    assert!(why.contains("the brake is at 50.0 %; the operator allows no wider one"), "{why}");
+    scene.approve(id).await;
     scene.evaluate(id).await.unwrap();
     assert_eq!(scene.run(id).await.unwrap().state, RunState::Running);
 }

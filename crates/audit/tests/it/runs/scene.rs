@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use audit::lifecycle::{Run, Unit};
 use audit::retention::Plan;
+use audit::retention::policy::Brake;
 use audit::store::policies::{self, Written};
 use audit::store::{self, Fed, planning};
 use audit::workers::RetentionWorker;
@@ -62,6 +63,11 @@ impl Scene {
     }
 
     pub(crate) async fn with_targets(logs: i64, targets: Targets) -> Self {
+        Self::with(logs, targets, Brake::WIDEST).await
+    }
+
+    /// With these targets, under this ceiling of brakes.
+    pub(crate) async fn with(logs: i64, targets: Targets, ceiling: Brake) -> Self {
         let cluster = TestDatabase::new().await;
         let owner = cluster.connect(Role::Owner);
         fill(&owner, "acme", logs).await;
@@ -80,6 +86,7 @@ impl Scene {
             clock: clock.clone(),
             notifier: Arc::new(notifier),
             targets,
+            ceiling,
         });
         Self { _cluster: cluster, owner, api, database, clock, worker }
     }
