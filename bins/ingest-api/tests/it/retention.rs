@@ -3,6 +3,7 @@
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::queue::Published;
 use crate::scene::{PATIENCE, Scene, event, key_id, make_key, problem, told};
@@ -94,7 +95,13 @@ async fn a_policy_is_made_changed_and_deleted_and_every_step_is_audited() {
                 (&json!(at + 1), &json!("acme"))
             );
         }
-        assert_eq!(entries[1].3["spec"]["keep"], "P60D");
+        // The version is there to be read; its entry says which text it was.
+        let mut spec = changed.clone();
+        for member in ["id", "version", "effective_from", "created_by", "created_at"] {
+            assert!(spec.as_object_mut().unwrap().remove(member).is_some(), "{member}");
+        }
+        assert_eq!(entries[1].3["spec_sha256"], sha256(&spec));
+        assert_eq!(entries[1].3["name"], "docs");
     }
     // The same entries go through the queue, so that search and the live tail have them.
     let sent: Vec<String> =
@@ -103,6 +110,48 @@ async fn a_policy_is_made_changed_and_deleted_and_every_step_is_audited() {
     let stored = scene.store().await;
     stored.store(&scene.queue).await;
     assert_eq!(audited(&scene, "acme").await.len(), 3, "stored once all the same");
+}
+
+/// Of canonical JSON (RFC 8785). Numbers are none of it that a policy would write in two ways.
+fn sha256(value: &Value) -> String {
+    hex::encode(Sha256::digest(serde_json_canonicalizer::to_vec(value).unwrap()))
+}
+
+/// Every list full, every text as long as it may be.
+fn largest(version: u64) -> Value {
+    let many = |chars: usize| (10..42).map(move |n| format!("{n}{}", "\u{fc}".repeat(chars - 2)));
+    let actors: Vec<Value> =
+        many(64).zip(many(256)).map(|(kind, id)| json!({"type": kind, "id": id})).collect();
+    let metadata: serde_json::Map<String, Value> = (10..42)
+        .map(|n| (format!("{n}{}", "p".repeat(510)), json!("v".repeat(8 * 1024))))
+        .collect();
+    json!({
+        "name": "\u{fc}".repeat(100), "keep": "P30D", "then": "archive_and_delete", "version": version,
+        "filter": {
+            "actions": many(128).collect::<Vec<_>>(), "actors": actors,
+            "target_types": many(64).collect::<Vec<_>>(), "metadata": metadata,
+        },
+    })
+}
+
+#[tokio::test]
+async fn the_largest_policy_and_hold_are_taken_and_audited() {
+    let scene = Scene::new().await;
+    let made = ok(scene.post("/policies").json(&largest(1)), 201).await;
+    let put = scene.client.put(scene.url(&format!("/policies/{}", made["id"].as_str().unwrap())));
+    let changed = ok(put.bearer_auth(&scene.key).json(&largest(1)), 200).await;
+    assert_eq!(changed["version"], 2);
+    let hold = json!({"matter": "\u{fc}".repeat(200), "reason": "\u{fc}".repeat(1_000),
+                      "filter": largest(1)["filter"]});
+    let placed = ok(scene.post("/holds").json(&hold), 201).await;
+    let release = format!("/holds/{}/release", placed["id"].as_str().unwrap());
+    ok(scene.post(&release).json(&json!({"reason": "\u{fc}".repeat(1_000)})), 200).await;
+    let entries = audited(&scene, "acme").await;
+    let actions: Vec<&str> = entries.iter().map(|entry| entry.0.as_str()).collect();
+    let (policy, hold) = ("flotilla.policy.", "flotilla.hold.");
+    let expected = [(policy, "created"), (policy, "changed"), (hold, "placed"), (hold, "released")];
+    assert_eq!(actions, expected.map(|(of, what)| format!("{of}{what}")));
+    assert_eq!(entries[0].3["spec_sha256"], entries[1].3["spec_sha256"]);
 }
 
 #[tokio::test]

@@ -102,7 +102,14 @@ async fn a_run_is_started_once_and_shown() {
     let before = format!("{runs}?before=2020-01-01T00:00:00Z");
     assert_eq!(ok(ask(&scene, &keys.writer, Method::GET, &before), 200).await["runs"], json!([]));
     let one = format!("{runs}/{}", run["id"].as_str().unwrap());
+    // One shows its plan, a list shows none.
+    let owner = scene.database.connect(Role::Owner);
+    let plan = r#"UPDATE retention_runs SET plan = '{"events": 7}', rules = '{}'"#;
+    sqlx::query(plan).execute(owner.pool()).await.unwrap();
+    let listed = ok(ask(&scene, &keys.writer, Method::GET, &runs), 200).await;
+    assert_eq!(listed["runs"][0].get("plan"), None);
     let shown = ok(ask(&scene, &keys.writer, Method::GET, &one), 200).await;
+    assert_eq!(shown["plan"], json!({"events": 7}));
     assert_eq!(shown["planned"], json!({"events": 0, "bytes": 0}));
     // Another tenant, another policy, none of the id.
     for path in [&runs, &one, &format!("{runs}/{id}")] {
@@ -137,6 +144,37 @@ async fn a_brake_is_passed_with_another_key_than_the_policys_own() {
     let again = ok(ask(&scene, &keys.approver, Method::POST, &approve), 202).await;
     assert_eq!((again["approvals"].as_array().unwrap().len(), evaluations(&scene).await), (1, 2));
     assert_eq!(audited(&scene, "flotilla.run.approved").await, 2);
+    scene.end().await;
+}
+
+/// Two people look at what a run deletes; each part in it is one of them.
+#[tokio::test]
+async fn who_had_a_part_in_a_run_does_not_approve_it() {
+    let scene = Scene::new().await;
+    let owner = scene.database.connect(Role::Owner);
+    let all = [Scope::PoliciesRead, Scope::PoliciesWrite, Scope::PoliciesApprove];
+    let mut keys = Vec::new();
+    for _ in 0..4 {
+        keys.push(make_key(&owner, "acme", &all).await);
+    }
+    let [first, second, starter, later] = &keys[..] else { unreachable!() };
+    let body = |version: u64| json!({"name": "old ones", "keep": "P30D", "then": "delete", "version": version});
+    let made = ok(ask(&scene, first, Method::POST, "/policies").json(&body(1)), 201).await;
+    let path = format!("/policies/{}", made["id"].as_str().unwrap());
+    ok(ask(&scene, second, Method::PUT, &path).json(&body(1)), 200).await;
+    let run = ok(ask(&scene, starter, Method::POST, &format!("{path}/runs")), 202).await;
+    assert_eq!(run["policy_version"], 2);
+    ok(ask(&scene, later, Method::PUT, &path).json(&body(2)), 200).await;
+    let run = run["id"].as_str().unwrap();
+    brake(&scene, run).await;
+    let approve = format!("{path}/runs/{run}/approve");
+    // The version that it goes by, one that this was made from, and the start.
+    for key in [second, first, starter] {
+        refused(ask(&scene, key, Method::POST, &approve), 403, "self-approval").await;
+    }
+    // What was written later is none of it.
+    let approved = ok(ask(&scene, later, Method::POST, &approve), 202).await;
+    assert_eq!(approved["approvals"].as_array().unwrap().len(), 1);
     scene.end().await;
 }
 

@@ -1,6 +1,6 @@
 //! What archive and retention tell others, put into the outbox by the transaction that it is about: the cleanup
-//! that a sealed unit is due, whom a policy wants told of its run's end, and what such an end left for a
-//! further run.
+//! that a sealed unit is due, whom a policy wants told of its run's end, the fleet's own entry about it, and
+//! what such an end left for a further run.
 
 use std::time::Duration;
 
@@ -9,14 +9,19 @@ use contracts::audit::lifecycle::{
     CleanupArchived, CleanupMessage, PolicyId, PolicyNotification, RetentionMessage, RunEvent,
     RunId, ScheduleRetention,
 };
-use contracts::{EnvelopeId, Header, Message};
+use contracts::audit::{IndexMessage, LogItem, Requester};
+use contracts::{EnvelopeId, Header, Message, Tenant};
 use database::outbox::{self, Draft};
 use evidence::document::ManifestRef;
 use rand::Rng;
+use serde_json::json;
+use serde_json::value::RawValue;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::lifecycle::{Basis, Run, RunState, Unit};
-use crate::store::RunEnd;
+use crate::self_audit::{self, Deed};
+use crate::store::{self, Large, RunEnd};
 
 pub(crate) use database::outbox::PutError;
 
@@ -51,14 +56,22 @@ impl Cause {
     }
 }
 
-/// A message that nothing led to but what its header says.
-pub(crate) async fn begin<M: Message>(
-    transaction: &mut PgConnection,
-    header: &Header,
-    message: &M,
-    now: DateTime<Utc>,
-) -> Result<(), PutError> {
-    put(transaction, &Cause { header: header.clone() }, message, now).await
+/// What no message led to: somebody's request, or the time.
+pub(crate) fn begin(tenant: &Tenant, correlation_id: &str, now: DateTime<Utc>) -> Cause {
+    Cause {
+        header: Header {
+            v: 1,
+            kind: String::new(),
+            id: EnvelopeId(Uuid::nil()),
+            tenant: tenant.clone(),
+            recorded_at: now,
+            correlation_id: correlation_id.to_owned(),
+            causation_id: None,
+            hops: 0,
+            key: None,
+            revision: None,
+        },
+    }
 }
 
 /// A message that a message of the same tenant leads to, before there is a run to speak of.
@@ -128,9 +141,9 @@ pub(crate) async fn tell(
     end: Option<&RunEnd>,
     now: DateTime<Utc>,
 ) -> Result<(), PutError> {
-    let Some(RunEnd { id, policy: Some(policy), state, notify, more }) = end else {
-        return Ok(());
-    };
+    let Some(end) = end else { return Ok(()) };
+    own_entry(transaction, cause, end.id, now).await?;
+    let RunEnd { id, policy: Some(policy), state, notify, more } = end else { return Ok(()) };
     let event = match state {
         RunState::Done => RunEvent::Done,
         _ => RunEvent::Failed,
@@ -143,6 +156,61 @@ pub(crate) async fn tell(
         put(transaction, &part, &RetentionMessage::Schedule(message), now).await?;
     }
     tell_targets(transaction, cause, (*policy, *id, event), *notify, now).await
+}
+
+/// One audit entry per run that deleted, however it ended, never one per log. It goes the way of any other
+/// log, so that search has it, too.
+async fn own_entry(
+    transaction: &mut PgConnection,
+    cause: &Cause,
+    run: RunId,
+    now: DateTime<Utc>,
+) -> Result<(), PutError> {
+    let tenant = &cause.header.tenant;
+    let Some(run) = store::run_with(transaction, tenant, run, Large::Neither).await? else {
+        return Ok(());
+    };
+    let counters = run.counters;
+    if counters.deleted.events == 0 {
+        return Ok(());
+    }
+    let policy = match run.new.basis {
+        Basis::Policy { id, .. } => Some(id),
+        Basis::Request(_) => None,
+    };
+    let requester = serde_json::from_value(run.new.requester.clone())
+        .unwrap_or_else(|_| Requester { key_id: "scheduler".to_owned(), ip: None });
+    let deed = Deed {
+        tenant,
+        action: "flotilla.logs.deleted",
+        target: ("run", run.new.id),
+        metadata: json!({
+            "state": run.state,
+            "policy_id": policy,
+            "deleted": counters.deleted.events,
+            "held": counters.held.events,
+            "failed": counters.failed.events,
+            "correlation_id": run.new.correlation_id,
+        }),
+        requester: &requester,
+        at: now,
+        operation: run.new.id,
+    };
+    let unwritable = |why: String| PutError::Database(sqlx::Error::Encode(why.into()));
+    let entries = self_audit::entries(&deed, || rand::rng().random());
+    for entry in entries.map_err(|refusal| unwritable(refusal.0))? {
+        let text = String::from_utf8_lossy(&entry.record).into_owned();
+        let item = LogItem { salt: hex::encode(entry.salt), record: RawValue::from_string(text)? };
+        let header = Header {
+            id: EnvelopeId(entry.key.id.0),
+            tenant: entry.key.tenant,
+            recorded_at: entry.key.recorded_at,
+            hops: 0,
+            ..cause.header.clone()
+        };
+        outbox::put(transaction, &Draft::new(header, &IndexMessage::Index(item))?).await?;
+    }
+    Ok(())
 }
 
 /// Something else has become of a policy's run: as above.

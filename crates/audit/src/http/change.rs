@@ -7,7 +7,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use contracts::audit::{Delete, IndexMessage, Requester, Update};
+use contracts::audit::{Delete, IndexMessage, Update};
 use contracts::errors::LOG_HELD;
 use contracts::{EnvelopeId, LogId};
 use edge::{Principal, Problem, RequestInfo, Scope};
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::parse::{self, Media};
 use super::read::log_id;
+use super::rule_change::requester;
 use super::{Api, problems};
 use crate::crash::{self, CrashPoint};
 use crate::ingest::query_time;
@@ -176,10 +177,6 @@ fn refuse_what_is_held(log: &StoredLog, holds: &[Hold]) -> Result<(), Problem> {
             Err(Problem::new(LOG_HELD, text))
         }
     }
-}
-
-fn requester(principal: &Principal, info: &RequestInfo) -> Requester {
-    Requester { key_id: principal.key_id.to_string(), ip: info.ip.map(|ip| ip.to_string()) }
 }
 
 /// Reads a small body: syntax errors are 400, a wrong shape 422.

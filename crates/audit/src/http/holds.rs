@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::filters::wrong;
 use super::rule_change::{self, none};
-use super::{Api, problems};
+use super::{Api, problems, reading};
 use crate::ingest::query_time;
 use crate::retention::hold::REASON_CHARS_MAX;
 use crate::retention::{HOLDS_MAX, Hold, HoldDraft, Release};
@@ -26,14 +26,16 @@ const KIND: &str = "hold";
 /// Holds, newest first.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Holds {
-    /// At most 1,000.
+    /// At most 1,000; `before` the last one's `placed_at` are older ones.
     #[schema(value_type = Vec<super::openapi::retention::StoredHold>)]
     holds: Vec<Hold>,
 }
 
-/// Lists the newest 1,000 holds in force; with `released=true` those that were released too.
+/// Lists the newest 1,000 holds in force; with `released=true` those that were released too, with `before`
+/// those placed before that time.
 #[utoipa::path(get, path = "/holds", tag = "retention", security(("key" = ["holds:read"])),
-    params(("released" = Option<bool>, Query, description = "Also those that were released")),
+    params(("released" = Option<bool>, Query, description = "Also those that were released"),
+           ("before" = Option<String>, Query, description = "A time, as RFC 3339 writes it")),
     responses(
         (status = 200, description = "The holds", body = Holds),
         (status = "default", description = "A problem", body = super::openapi::ProblemDocument, content_type = "application/problem+json")))]
@@ -42,19 +44,18 @@ pub(super) async fn list(
     principal: Principal,
     uri: Uri,
 ) -> Result<Json<Holds>, Problem> {
-    principal.require(Scope::HoldsRead)?;
-    let released = match uri.query().unwrap_or_default() {
-        "" | "released=false" => false,
-        "released=true" => true,
-        _ => return Err(wrong("expected no parameter but released, which is true or false")),
+    let [released, before] = reading::parameters(&uri, ["released", "before"])?;
+    let released = match released.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(wrong("expected released to be true or false")),
     };
-    let reading = async {
-        let mut transaction = api.database.tenant(&principal.tenant).await?;
-        let holds = holds::list(&mut transaction, &principal.tenant, released).await;
-        transaction.rollback().await?;
-        holds
-    };
-    Ok(Json(Holds { holds: reading.await.map_err(problems::database)? }))
+    let before = reading::before(before)?;
+    let tenant = &principal.tenant;
+    let holds = api.read(&principal, Scope::HoldsRead, |mut transaction| async move {
+        holds::list(&mut transaction, tenant, released, before).await
+    });
+    Ok(Json(Holds { holds: holds.await? }))
 }
 
 /// Places a hold. With an Idempotency-Key a repeat answers what the first request placed.
@@ -78,7 +79,8 @@ pub(super) async fn place(
     let (tenant, now) = (&principal.tenant, rule_change::now(&api));
     let requester = rule_change::requester(&principal, &info);
     let action = "flotilla.hold.placed";
-    let told = (json!({ "hold": draft }), now);
+    let sha256 = rule_change::spec_sha256(&draft)?;
+    let told = (json!({ "matter": draft.matter, "spec_sha256": sha256 }), now);
     let entries = rule_change::entries(&principal, &requester, action, (KIND, id), told)?;
     let hold = Hold {
         id,
@@ -90,12 +92,7 @@ pub(super) async fn place(
     let placing = async {
         let mut transaction = api.database.tenant(tenant).await?;
         let placed = holds::place(&mut transaction, tenant, hold).await?;
-        if matches!(placed, Placed::Done(_)) {
-            rule_change::record(&mut transaction, &entries).await?;
-            transaction.commit().await?;
-        } else {
-            transaction.rollback().await?;
-        }
+        rule_change::commit(transaction, matches!(placed, Placed::Done(_)), &entries).await?;
         Ok(placed)
     };
     match database::timed(query_time(until), placing).await.map_err(problems::database)? {
@@ -139,12 +136,8 @@ pub(super) async fn release(
     let releasing = async {
         let mut transaction = api.database.tenant(tenant).await?;
         let released = holds::release(&mut transaction, tenant, id, &release).await?;
-        if matches!(released, Some((_, true))) {
-            rule_change::record(&mut transaction, &entries).await?;
-            transaction.commit().await?;
-        } else {
-            transaction.rollback().await?;
-        }
+        let now_released = matches!(released, Some((_, true)));
+        rule_change::commit(transaction, now_released, &entries).await?;
         Ok(released)
     };
     let released =

@@ -11,13 +11,14 @@ use contracts::errors::{
     IDEMPOTENCY_MISMATCH, INTERNAL, LIMIT_REACHED, NAME_TAKEN, POLICY_CONFLICT, VERSION_CONFLICT,
 };
 use edge::{Principal, Problem, RequestInfo, Scope};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::filters::wrong;
 use super::rule_change::{self, none};
-use super::{Api, problems};
+use super::{Api, problems, reading};
 use crate::ingest::query_time;
 use crate::retention::{POLICIES_MAX, Policy, PolicyDraft, PolicyState};
 use crate::store::policies::{self, NewVersion, VERSIONS_MAX, Written};
@@ -35,7 +36,7 @@ pub(super) struct Policies {
 /// Versions of a policy, newest first.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Versions {
-    /// The newest 200.
+    /// At most 200; `before` the last one's `version` are older ones.
     #[schema(value_type = Vec<super::openapi::retention::StoredPolicy>)]
     versions: Vec<Policy>,
 }
@@ -56,14 +57,11 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     principal: Principal,
 ) -> Result<Json<Policies>, Problem> {
-    principal.require(Scope::PoliciesRead)?;
-    let reading = async {
-        let mut transaction = api.database.tenant(&principal.tenant).await?;
-        let policies = policies::list(&mut transaction, &principal.tenant).await;
-        transaction.rollback().await?;
-        policies
-    };
-    Ok(Json(Policies { policies: reading.await.map_err(problems::database)? }))
+    let tenant = &principal.tenant;
+    let policies = api.read(&principal, Scope::PoliciesRead, |mut transaction| async move {
+        policies::list(&mut transaction, tenant).await
+    });
+    Ok(Json(Policies { policies: policies.await? }))
 }
 
 /// Reads the newest version of a policy, also of one that was deleted.
@@ -77,21 +75,13 @@ pub(super) async fn one(
     principal: Principal,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    principal.require(Scope::PoliciesRead)?;
-    let id = rule_change::path_id(&id, KIND)?;
-    let reading = async {
-        let mut transaction = api.database.tenant(&principal.tenant).await?;
-        let policy = policies::get(&mut transaction, &principal.tenant, id).await;
-        transaction.rollback().await?;
-        policy
-    };
-    let policy = reading.await.map_err(problems::database)?.ok_or_else(|| none(KIND))?;
-    shown(StatusCode::OK, &policy)
+    shown(StatusCode::OK, &newest(&api, &principal, Scope::PoliciesRead, &id).await?)
 }
 
-/// Lists the newest 200 versions of a policy, newest first.
+/// Lists the newest 200 versions of a policy, newest first; with `before`, those below that number.
 #[utoipa::path(get, path = "/policies/{id}/versions", tag = "retention", security(("key" = ["policies:read"])),
-    params(("id" = uuid::Uuid, Path, description = "The policy's id")),
+    params(("id" = uuid::Uuid, Path, description = "The policy's id"),
+           ("before" = Option<u64>, Query, description = "A version's number")),
     responses(
         (status = 200, description = "The versions", body = Versions),
         (status = "default", description = "A problem", body = super::openapi::ProblemDocument, content_type = "application/problem+json")))]
@@ -99,17 +89,19 @@ pub(super) async fn versions(
     State(api): State<Arc<Api>>,
     principal: Principal,
     Path(id): Path<String>,
+    uri: Uri,
 ) -> Result<Json<Versions>, Problem> {
-    principal.require(Scope::PoliciesRead)?;
-    let id = rule_change::path_id(&id, KIND)?;
-    let reading = async {
-        let mut transaction = api.database.tenant(&principal.tenant).await?;
-        let versions = policies::versions(&mut transaction, &principal.tenant, id).await;
-        transaction.rollback().await?;
-        versions
+    let (id, tenant) = (rule_change::path_id(&id, KIND)?, &principal.tenant);
+    let [before] = reading::parameters(&uri, ["before"])?;
+    let number = |text: String| {
+        text.parse().map_err(|_| wrong("expected before to be the number of a version"))
     };
-    let versions = reading.await.map_err(problems::database)?;
-    if versions.is_empty() {
+    let before: Option<u32> = before.map(number).transpose()?;
+    let versions = api.read(&principal, Scope::PoliciesRead, |mut transaction| async move {
+        policies::versions(&mut transaction, tenant, id, before).await
+    });
+    let versions = versions.await?;
+    if versions.is_empty() && before.is_none() {
         return Err(none(KIND));
     }
     Ok(Json(Versions { versions }))
@@ -195,21 +187,13 @@ pub(super) async fn delete(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    principal.require(Scope::PoliciesWrite)?;
-    let id = rule_change::path_id(&id, KIND)?;
     let tag = rule_change::if_match(&headers)?;
     let until = info.arrived + api.publisher.deadline();
-    let reading = async {
-        let mut transaction = api.database.tenant(&principal.tenant).await?;
-        let policy = policies::get(&mut transaction, &principal.tenant, id).await;
-        transaction.rollback().await?;
-        policy
-    };
-    let newest = reading.await.map_err(problems::database)?.ok_or_else(|| none(KIND))?;
+    let newest = newest(&api, &principal, Scope::PoliciesWrite, &id).await?;
     if newest.spec.state == PolicyState::Deleted {
         return shown(StatusCode::OK, &newest);
     }
-    let mut spec = newest.spec;
+    let (id, mut spec) = (newest.id, newest.spec);
     spec.state = PolicyState::Deleted;
     let draft = PolicyDraft { spec, effective_at: None, version: None };
     let change = Change { api: &api, principal: &principal, info: &info };
@@ -217,6 +201,20 @@ pub(super) async fn delete(
         Written::Done(policy) => shown(StatusCode::OK, &policy),
         refused => Err(problem(refused)),
     }
+}
+
+/// The newest version of the policy in a path.
+async fn newest(
+    api: &Api,
+    principal: &Principal,
+    scope: Scope,
+    id: &str,
+) -> Result<Policy, Problem> {
+    let (id, tenant) = (rule_change::path_id(id, KIND)?, &principal.tenant);
+    let policy = api.read(principal, scope, |mut transaction| async move {
+        policies::get(&mut transaction, tenant, id).await
+    });
+    policy.await?.ok_or_else(|| none(KIND))
 }
 
 /// A change on its way.
@@ -234,14 +232,11 @@ impl Change<'_> {
     ) -> Result<(PolicyDraft, Instant), Problem> {
         let (value, until) = rule_change::body(self.api, self.info, headers, body).await?;
         let tenant = &self.principal.tenant;
-        let asking = async {
-            let mut transaction = self.api.database.tenant(tenant).await?;
-            let sandbox = policies::is_sandbox(&mut transaction, tenant).await;
-            transaction.rollback().await?;
-            sandbox
-        };
-        let sandbox =
-            database::timed(query_time(until), asking).await.map_err(problems::database)?;
+        let scope = Scope::PoliciesWrite;
+        let sandbox = self.api.read(self.principal, scope, |mut transaction| async move {
+            policies::is_sandbox(&mut transaction, tenant).await
+        });
+        let sandbox = sandbox.await?;
         let draft = PolicyDraft::read(&value, sandbox, rule_change::now(self.api));
         Ok((draft.map_err(rule_change::fields)?, until))
     }
@@ -263,7 +258,8 @@ impl Change<'_> {
         };
         let effective_from = draft.effective_at.unwrap_or(now);
         let metadata = json!({ "name": draft.spec.name, "version": from.unwrap_or(0) + 1,
-                               "effective_from": effective_from, "spec": draft.spec });
+                               "effective_from": effective_from,
+                               "spec_sha256": rule_change::spec_sha256(&draft.spec)? });
         let entries =
             rule_change::entries(self.principal, &requester, action, (KIND, id), (metadata, now))?;
         let new = NewVersion {
@@ -279,12 +275,8 @@ impl Change<'_> {
                 None => policies::create(&mut transaction, tenant, new).await?,
                 Some(from) => policies::change(&mut transaction, tenant, new, from).await?,
             };
-            if matches!(written, Written::Done(_)) {
-                rule_change::record(&mut transaction, &entries).await?;
-                transaction.commit().await?;
-            } else {
-                transaction.rollback().await?;
-            }
+            let happened = matches!(written, Written::Done(_));
+            rule_change::commit(transaction, happened, &entries).await?;
             Ok(written)
         };
         let written =

@@ -8,8 +8,8 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use chrono::{DateTime, SubsecRound, Utc};
+use contracts::LogId;
 use contracts::errors::{INTERNAL, OVERLOADED};
-use contracts::{LogId, Tenant};
 use edge::{Principal, Problem, RequestInfo, Scope};
 use http::HeaderMap;
 use serde::Serialize;
@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::read::log_id;
+use super::reading::READ_TIME;
 use super::rule_change::{self, none};
 use super::{Api, problems};
 use crate::model::StoredLog;
@@ -58,7 +59,7 @@ pub(super) async fn simulate(
     body: Body,
 ) -> Result<Json<Simulation>, Problem> {
     principal.require(Scope::PoliciesRead)?;
-    let id = rule_change::path_id(&id, "policy")?;
+    let (id, tenant) = (rule_change::path_id(&id, "policy")?, &principal.tenant);
     let now = rule_change::now(&api);
     let as_of = if headers.contains_key(http::header::CONTENT_TYPE) {
         read_as_of(&rule_change::body(&api, &info, &headers, body).await?.0, now)?
@@ -69,17 +70,17 @@ pub(super) async fn simulate(
         let detail = format!("{SIMULATIONS_MAX} simulations are being made");
         return Err(Problem::new(OVERLOADED, detail).retry_after(5));
     };
-    let tenant = &principal.tenant;
     let until = Instant::now() + SIMULATION_TIME;
-    let mut transaction = api.database.tenant(tenant).await.map_err(problems::database)?;
-    let found = policies::get(&mut transaction, tenant, id).await.map_err(problems::database)?;
-    let policy = found.filter(|policy| policy.spec.state != PolicyState::Deleted);
-    let policy = policy.ok_or_else(|| none("policy"))?;
-    let planner = planning::planner(&mut transaction, tenant, &policy, as_of).await;
-    let (planner, _rules) = planner.map_err(problems::database)?;
-    transaction.rollback().await.map_err(problems::database)?;
-    let plan = plan(&api, tenant, planner, until).await.map_err(problems::database)?;
-    let previous = compare(&api, &plan, as_of == now).await.map_err(problems::database)?;
+    let planner = api.read(&principal, Scope::PoliciesRead, |mut transaction| async move {
+        let found = policies::get(&mut transaction, tenant, id).await?;
+        let policy = found.filter(|policy| policy.spec.state != PolicyState::Deleted);
+        let Some(policy) = policy else { return Ok(None) };
+        planning::planner(&mut transaction, tenant, &policy, as_of).await.map(Some)
+    });
+    let (planner, _rules) = planner.await?.ok_or_else(|| none("policy"))?;
+    let plan = plan(&api, &principal, planner, until).await?;
+    let previous = database::timed(READ_TIME, compare(&api, &plan, as_of == now)).await;
+    let previous = previous.map_err(problems::database)?;
     let growth = previous.filter(|previous| previous.events > 0).map(|previous| {
         #[expect(clippy::cast_precision_loss, reason = "a ratio for a person")]
         let growth = plan.events as f64 / previous.events as f64;
@@ -107,16 +108,17 @@ fn read_as_of(value: &Value, now: DateTime<Utc>) -> Result<DateTime<Utc>, Proble
 /// time is over.
 async fn plan(
     api: &Api,
-    tenant: &Tenant,
+    principal: &Principal,
     mut planner: Planner,
     until: Instant,
-) -> Result<Plan, sqlx::Error> {
-    let mut after = None;
+) -> Result<Plan, Problem> {
+    let (tenant, mut after) = (&principal.tenant, None);
     loop {
-        let mut transaction = api.database.tenant(tenant).await?;
-        let fed = store::feed(&mut transaction, tenant, &mut planner, after).await?;
-        transaction.rollback().await?;
-        match fed {
+        let feeding = &mut planner;
+        let fed = api.read(principal, Scope::PoliciesRead, move |mut transaction| async move {
+            store::feed(&mut transaction, tenant, feeding, after).await
+        });
+        match fed.await? {
             Fed::End => return Ok(planner.finish(true)),
             Fed::Full => return Ok(planner.finish(false)),
             Fed::More(_) if Instant::now() >= until => return Ok(planner.finish(false)),
@@ -168,17 +170,13 @@ pub(super) async fn explain(
     principal: Principal,
     Path(id): Path<String>,
 ) -> Result<Json<Explained>, Problem> {
-    principal.require(Scope::PoliciesRead)?;
     let id = log_id(&id)?;
     let (tenant, as_of) = (&principal.tenant, rule_change::now(&api));
-    let reading = async {
-        let mut transaction = api.database.tenant(tenant).await?;
+    let found = api.read(&principal, Scope::PoliciesRead, |mut transaction| async move {
         let log = store::find(&mut transaction, tenant, id).await?;
-        let rules = policies::rules(&mut transaction, tenant, as_of).await?;
-        transaction.rollback().await?;
-        Ok::<_, sqlx::Error>((log, rules))
-    };
-    let (log, rules) = reading.await.map_err(problems::database)?;
+        Ok((log, policies::rules(&mut transaction, tenant, as_of).await?))
+    });
+    let (log, rules) = found.await?;
     let log = log.ok_or_else(problems::no_such_log)?;
     let mut decision = decided(&log, &rules)?;
     if !principal.may(Scope::HoldsRead) {

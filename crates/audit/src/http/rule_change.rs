@@ -1,5 +1,6 @@
 //! What changes of policies and holds have in common: the body, the id under an idempotency key, the
-//! version that a change was made from, and the audit entries that are stored with it.
+//! version that a change was made from, and the audit entries that are stored with it. An entry names what
+//! was written by its hash: all of it would not fit into a log.
 
 use axum::body::Body;
 use chrono::{DateTime, SubsecRound, Utc};
@@ -7,10 +8,11 @@ use contracts::audit::{LogItem, Requester};
 use contracts::errors::{IDEMPOTENCY_MISMATCH, INTERNAL, NOT_FOUND};
 use edge::{FieldProblem, Principal, Problem, RequestInfo};
 use http::{HeaderMap, header};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, Transaction};
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -131,6 +133,27 @@ pub(super) fn entries(
     let deed = Deed { tenant, action, target, metadata, requester, at, operation };
     self_audit::entries(&deed, rand::random)
         .map_err(|error| Problem::new(INTERNAL, format!("self-audit: {error}")))
+}
+
+/// The SHA-256 of what was written, as canonical JSON (RFC 8785): what an audit entry knows it by. The
+/// thing itself is kept, version by version.
+pub(super) fn spec_sha256<T: Serialize>(spec: &T) -> Result<String, Problem> {
+    let bytes = serde_json_canonicalizer::to_vec(spec)
+        .map_err(|error| Problem::new(INTERNAL, format!("self-audit: {error}")))?;
+    Ok(hex::encode(Sha256::digest(&bytes)))
+}
+
+/// Ends the transaction of a change: with its entries where it happened, undone where it did not.
+pub(super) async fn commit(
+    mut transaction: Transaction<'_, Postgres>,
+    happened: bool,
+    entries: &[NewLog],
+) -> Result<(), sqlx::Error> {
+    if !happened {
+        return transaction.rollback().await;
+    }
+    record(&mut transaction, entries).await?;
+    transaction.commit().await
 }
 
 /// Stores them, in the transaction of the change.

@@ -13,23 +13,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use contracts::audit::Requester;
 use contracts::audit::lifecycle::{EvaluatePolicy, PolicyId, RetentionMessage, RunId};
 use contracts::errors::{RUN_STATE_CONFLICT, SELF_APPROVAL};
-use contracts::{EnvelopeId, Header};
-use database::outbox::PutError;
 use edge::{Principal, Problem, RequestInfo, Scope};
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
-use super::filters::wrong;
 use super::rule_change::{self, none};
-use super::{Api, problems};
+use super::{Api, problems, reading};
 use crate::archive::outgoing;
 use crate::ingest::query_time;
 use crate::lifecycle::{Basis, Run, RunState};
-use crate::model::NewLog;
-use crate::retention::{Policy, PolicyState};
-use crate::store::{self, RUNS_PAGE_MAX, Step, policies};
+use crate::retention::PolicyState;
+use crate::store::{self, Large, RUNS_PAGE_MAX, Step, policies};
 use crate::workers::retention::new_run;
 use shown::{Shown, shown};
 
@@ -56,26 +52,20 @@ pub(super) async fn list(
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Json<Runs>, Problem> {
-    principal.require(Scope::PoliciesRead)?;
     let id = rule_change::path_id(&id, "policy")?;
     // The database's clock may be a little ahead of ours.
-    let before = match uri.query().unwrap_or_default() {
-        "" => rule_change::now(&api) + TimeDelta::hours(1),
-        query => query.strip_prefix("before=").and_then(|at| at.parse().ok()).ok_or_else(|| {
-            wrong("expected no parameter but before, a time such as 2026-01-01T00:00:00Z")
-        })?,
-    };
+    let [before] = reading::parameters(&uri, ["before"])?;
+    let before = reading::before(before)?;
+    let before = before.unwrap_or_else(|| rule_change::now(&api) + TimeDelta::hours(1));
     let tenant = &principal.tenant;
-    let reading = async {
-        let mut transaction = api.database.tenant(tenant).await?;
+    let found = api.read(&principal, Scope::PoliciesRead, |mut transaction| async move {
         let policy = policies::get(&mut transaction, tenant, id).await?;
-        let runs = store::runs(&mut transaction, tenant, Some(id), before, RUNS_PAGE_MAX).await;
-        transaction.rollback().await?;
-        Ok::<_, sqlx::Error>((policy, runs?))
-    };
-    let (policy, runs) = reading.await.map_err(problems::database)?;
+        let runs = store::runs(&mut transaction, tenant, Some(id), before, RUNS_PAGE_MAX).await?;
+        Ok((policy, runs))
+    });
+    let (policy, runs) = found.await?;
     policy.ok_or_else(|| none("policy"))?;
-    Ok(Json(Runs { runs: runs.into_iter().filter_map(|run| shown(run, false)).collect() }))
+    Ok(Json(Runs { runs: runs.into_iter().filter_map(shown).collect() }))
 }
 
 /// Reads a run with its plan: the one that it executes.
@@ -89,16 +79,12 @@ pub(super) async fn one(
     principal: Principal,
     Path((id, run)): Path<(String, String)>,
 ) -> Result<Json<Shown>, Problem> {
-    principal.require(Scope::PoliciesRead)?;
     let (id, run) = (rule_change::path_id(&id, "policy")?, rule_change::path_id(&run, KIND)?);
-    let reading = async {
-        let mut transaction = api.database.tenant(&principal.tenant).await?;
-        let run = store::run(&mut transaction, &principal.tenant, run).await;
-        transaction.rollback().await?;
-        run
-    };
-    let run = reading.await.map_err(problems::database)?;
-    Ok(Json(of(run, id).and_then(|run| shown(run, true)).ok_or_else(|| none(KIND))?))
+    let tenant = &principal.tenant;
+    let found = api.read(&principal, Scope::PoliciesRead, |mut transaction| async move {
+        store::run_with(&mut transaction, tenant, run, Large::Plan).await
+    });
+    Ok(Json(of(found.await?, id).and_then(shown).ok_or_else(|| none(KIND))?))
 }
 
 /// The run, where it is that policy's.
@@ -126,10 +112,11 @@ pub(super) async fn start(
     let run = rule_change::new_id(&api, &principal, &format!("run of {policy}"), &headers)?;
     let deed = Deed { api: &api, principal: &principal, info: &info, policy, run };
     let found = deed.do_it(Act::Start).await?;
-    Ok((StatusCode::ACCEPTED, Json(shown(found, false))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(shown(found))).into_response())
 }
 
-/// Lets a run pass its brake. Only with another key than the one that wrote the policy's version.
+/// Lets a run pass its brake. Only with a key that neither wrote a version of the policy up to the run's nor
+/// started the run.
 #[utoipa::path(post, path = "/policies/{id}/runs/{run}/approve", tag = "retention", security(("key" = ["policies:approve"])),
     params(("id" = uuid::Uuid, Path, description = "The policy's id"), ("run" = uuid::Uuid, Path, description = "The run's id")),
     responses(
@@ -145,7 +132,7 @@ pub(super) async fn approve(
     let (policy, run) = (rule_change::path_id(&id, "policy")?, rule_change::path_id(&run, KIND)?);
     let deed = Deed { api: &api, principal: &principal, info: &info, policy, run };
     let found = deed.do_it(Act::Approve).await?;
-    Ok((StatusCode::ACCEPTED, Json(shown(found, false))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(shown(found))).into_response())
 }
 
 /// Cancels a run: units that nobody has begun stay as they are; those in hand are ended by whoever has
@@ -165,7 +152,7 @@ pub(super) async fn cancel(
     let (policy, run) = (rule_change::path_id(&id, "policy")?, rule_change::path_id(&run, KIND)?);
     let deed = Deed { api: &api, principal: &principal, info: &info, policy, run };
     let found = deed.do_it(Act::Cancel).await?;
-    Ok(Json(shown(found, false)).into_response())
+    Ok(Json(shown(found)).into_response())
 }
 
 /// What is done to a run.
@@ -231,11 +218,11 @@ impl Deed<'_> {
                 Outcome::Now => true,
                 Outcome::Before => false,
             };
-            if happened {
-                self.follow_up(&mut transaction, act, &entries, now).await?;
+            if happened && !matches!(act, Act::Cancel) {
+                self.evaluate(&mut transaction, now).await?;
             }
-            let run = store::run(&mut transaction, tenant, self.run).await?;
-            transaction.commit().await?;
+            let run = self.found(&mut transaction).await?;
+            rule_change::commit(transaction, happened, &entries).await?;
             Ok(Ok((happened, run)))
         };
         let done = database::timed(query_time(until), doing).await.map_err(problems::database)?;
@@ -243,41 +230,25 @@ impl Deed<'_> {
         if happened {
             rule_change::announce(self.api, self.info, entries).await;
         }
-        of(run, self.policy).ok_or_else(|| none(KIND))
+        run.ok_or_else(|| none(KIND))
     }
 
-    async fn follow_up(
+    /// The run, where it is the policy's, without its rules and plan.
+    async fn found(&self, connection: &mut PgConnection) -> Result<Option<Run>, sqlx::Error> {
+        let tenant = &self.principal.tenant;
+        let run = store::run_with(connection, tenant, self.run, Large::Neither).await?;
+        Ok(of(run, self.policy))
+    }
+
+    async fn evaluate(
         &self,
         transaction: &mut PgConnection,
-        act: Act,
-        entries: &[NewLog],
         now: DateTime<Utc>,
     ) -> Result<(), sqlx::Error> {
-        if !matches!(act, Act::Cancel) {
-            let message = EvaluatePolicy { policy_id: self.policy, run_id: self.run };
-            let message = RetentionMessage::Evaluate(message);
-            let put = outgoing::begin(transaction, &self.header(now), &message, now).await;
-            put.map_err(|error| match error {
-                PutError::Database(error) => error,
-                other => sqlx::Error::Encode(Box::new(other)),
-            })?;
-        }
-        rule_change::record(transaction, entries).await
-    }
-
-    fn header(&self, now: DateTime<Utc>) -> Header {
-        Header {
-            v: 1,
-            kind: String::new(),
-            id: EnvelopeId(self.run),
-            tenant: self.principal.tenant.clone(),
-            recorded_at: now,
-            correlation_id: self.info.correlation_id.clone(),
-            causation_id: None,
-            hops: 0,
-            key: None,
-            revision: None,
-        }
+        let message = EvaluatePolicy { policy_id: self.policy, run_id: self.run };
+        let message = RetentionMessage::Evaluate(message);
+        let begin = outgoing::begin(&self.principal.tenant, &self.info.correlation_id, now);
+        Ok(outgoing::put(transaction, &begin, &message, now).await?)
     }
 
     async fn start(
@@ -311,14 +282,11 @@ impl Deed<'_> {
         now: DateTime<Utc>,
     ) -> Result<Outcome, sqlx::Error> {
         let tenant = &self.principal.tenant;
-        let found = of(store::run(transaction, tenant, self.run).await?, self.policy);
-        let Some(run) = found else { return Ok(Outcome::Refused(none(KIND))) };
-        if let Basis::Policy { id, version, .. } = run.new.basis {
-            let policy = policies::version(transaction, tenant, id, version).await?;
-            if policy.is_none_or(|policy| wrote(&policy, requester)) {
-                let text = format!("version {version} of the policy was written with this key");
-                return Ok(Outcome::Refused(Problem::new(SELF_APPROVAL, text)));
-            }
+        let Some(run) = self.found(transaction).await? else {
+            return Ok(Outcome::Refused(none(KIND)));
+        };
+        if let Some(part) = self.part_in(transaction, &run, requester).await? {
+            return Ok(Outcome::Refused(Problem::new(SELF_APPROVAL, part)));
         }
         let before = |approval: &Value| approval["by"]["key_id"] == json!(requester.key_id);
         if run.approvals.as_array().is_some_and(|approvals| approvals.iter().any(before)) {
@@ -329,14 +297,32 @@ impl Deed<'_> {
         Ok(Self::moved(step, "approved"))
     }
 
+    /// What part the key had in the run, so that it may not be the second one to look at it: it wrote a
+    /// version of the policy, be it one that a later version was made from, or it started the run.
+    async fn part_in(
+        &self,
+        transaction: &mut PgConnection,
+        run: &Run,
+        requester: &Requester,
+    ) -> Result<Option<String>, sqlx::Error> {
+        let key = &requester.key_id;
+        if run.new.requester["key_id"] == json!(key) {
+            return Ok(Some("this run was started with this key".to_owned()));
+        }
+        let Basis::Policy { id, version, .. } = run.new.basis else { return Ok(None) };
+        let tenant = &self.principal.tenant;
+        let wrote = policies::version_by(transaction, tenant, (id, version), key).await?;
+        Ok(wrote
+            .map(|version| format!("version {version} of the policy was written with this key")))
+    }
+
     async fn cancel(
         &self,
         transaction: &mut PgConnection,
         requester: &Requester,
     ) -> Result<Outcome, sqlx::Error> {
         let tenant = &self.principal.tenant;
-        let found = of(store::run(transaction, tenant, self.run).await?, self.policy);
-        if found.is_none() {
+        if self.found(transaction).await?.is_none() {
             return Ok(Outcome::Refused(none(KIND)));
         }
         let why = format!("cancelled with the key {}", requester.key_id);
@@ -355,9 +341,4 @@ impl Deed<'_> {
             }
         }
     }
-}
-
-/// Whether that key wrote the version.
-fn wrote(policy: &Policy, requester: &Requester) -> bool {
-    policy.created_by["key_id"] == json!(requester.key_id)
 }

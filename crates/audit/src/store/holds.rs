@@ -118,19 +118,23 @@ pub async fn in_force(
         .collect()
 }
 
-/// Holds, newest first, at most [`LISTED_MAX`]; those that were released too, where asked for.
+/// Holds, newest first, at most [`LISTED_MAX`]; those that were released too, where asked for, and only
+/// those placed before a time.
 pub async fn list(
     connection: &mut PgConnection,
     tenant: &Tenant,
     released: bool,
+    before: Option<DateTime<Utc>>,
 ) -> Result<Vec<Hold>, sqlx::Error> {
     sqlx::query(
         "SELECT * FROM holds WHERE tenant = $1 AND ($2 OR released_at IS NULL)
+            AND ($4::timestamptz IS NULL OR placed_at < $4)
           ORDER BY placed_at DESC, id LIMIT $3",
     )
     .bind(tenant.as_str())
     .bind(released)
     .bind(LISTED_MAX)
+    .bind(before)
     .fetch_all(connection)
     .await?
     .iter()

@@ -2,7 +2,9 @@
 //! compared with. A version is only ever added; the newest one's number guards against two people
 //! changing the same policy unseen.
 
-use chrono::{DateTime, NaiveDate, Utc};
+mod figures;
+
+use chrono::{DateTime, Utc};
 use contracts::Tenant;
 use contracts::audit::lifecycle::PolicyId;
 use serde_json::Value;
@@ -11,14 +13,14 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, Row};
 
 use super::{holds, locks};
-use crate::retention::{POLICIES_MAX, Plan, Policy, PolicySpec, PolicyState, RuleHold, RuleSet};
+use crate::retention::{POLICIES_MAX, Policy, PolicySpec, PolicyState, RuleHold, RuleSet};
+
+pub use figures::{Figures, figures_before, keep_figures};
 
 /// Versions of a policy at most.
 pub const VERSIONS_MAX: u64 = 10_000;
 /// Versions of one listing at most, the newest.
 pub const VERSIONS_LISTED_MAX: i64 = 200;
-/// Days for which a plan's figures are kept.
-const FIGURES_DAYS: i32 = 90;
 
 /// A version that is asked for.
 #[derive(Clone, Debug)]
@@ -227,7 +229,27 @@ pub async fn version(
     row.fetch_optional(connection).await?.as_ref().map(policy).transpose()
 }
 
-/// The newest versions of all policies that are not deleted, by name.
+/// The newest version of a policy, up to that one, which was written with that key.
+pub async fn version_by(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    (id, up_to): (PolicyId, u64),
+    key_id: &str,
+) -> Result<Option<u64>, sqlx::Error> {
+    let newest: Option<i64> = sqlx::query_scalar(
+        "SELECT max(version) FROM policy_versions
+          WHERE tenant = $1 AND policy_id = $2 AND version <= $3 AND created_by ->> 'key_id' = $4",
+    )
+    .bind(tenant.as_str())
+    .bind(id)
+    .bind(up_to.cast_signed())
+    .bind(key_id)
+    .fetch_one(connection)
+    .await?;
+    Ok(newest.map(i64::cast_unsigned))
+}
+
+/// The newest versions of all policies that are not deleted, by name, at most [`POLICIES_MAX`].
 pub async fn list(
     connection: &mut PgConnection,
     tenant: &Tenant,
@@ -235,25 +257,30 @@ pub async fn list(
     const SQL: &str = concat!(
         "SELECT ", version!(), " FROM policies p
            JOIN policy_versions v ON v.tenant = p.tenant AND v.policy_id = p.id AND v.version = p.version
-          WHERE p.tenant = $1 AND p.state <> 'deleted' ORDER BY p.name, p.id"
+          WHERE p.tenant = $1 AND p.state <> 'deleted' ORDER BY p.name, p.id LIMIT $2"
     );
-    let rows = sqlx::query(SQL).bind(tenant.as_str()).fetch_all(connection).await?;
+    let most = i64::try_from(POLICIES_MAX).unwrap_or(i64::MAX);
+    let rows = sqlx::query(SQL).bind(tenant.as_str()).bind(most).fetch_all(connection).await?;
     rows.iter().map(policy).collect()
 }
 
-/// The newest versions of a policy, newest first, at most [`VERSIONS_LISTED_MAX`].
+/// The newest versions of a policy, newest first, at most [`VERSIONS_LISTED_MAX`]; below a number, where one
+/// is given.
 pub async fn versions(
     connection: &mut PgConnection,
     tenant: &Tenant,
     id: PolicyId,
+    before: Option<u32>,
 ) -> Result<Vec<Policy>, sqlx::Error> {
     const SQL: &str = concat!(
         "SELECT ",
         version!(),
         " FROM policy_versions v
-          WHERE v.tenant = $1 AND v.policy_id = $2 ORDER BY v.version DESC LIMIT $3"
+          WHERE v.tenant = $1 AND v.policy_id = $2 AND v.version < $4
+          ORDER BY v.version DESC LIMIT $3"
     );
     let rows = sqlx::query(SQL).bind(tenant.as_str()).bind(id).bind(VERSIONS_LISTED_MAX);
+    let rows = rows.bind(before.map_or(i64::MAX, i64::from));
     rows.fetch_all(connection).await?.iter().map(policy).collect()
 }
 
@@ -314,72 +341,6 @@ pub async fn is_sandbox(
         .fetch_optional(connection)
         .await?;
     Ok(sandbox.unwrap_or(false))
-}
-
-/// What an earlier plan came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Figures {
-    /// When it was made.
-    pub made_at: DateTime<Utc>,
-    /// Logs that would have gone.
-    pub events: i64,
-    /// Bytes of their records.
-    pub bytes: i64,
-}
-
-/// The figures of the newest plan of an earlier day.
-pub async fn figures_before(
-    connection: &mut PgConnection,
-    tenant: &Tenant,
-    id: PolicyId,
-    day: NaiveDate,
-) -> Result<Option<Figures>, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT made_at, events, bytes FROM plan_figures
-          WHERE tenant = $1 AND policy_id = $2 AND day < $3 ORDER BY day DESC LIMIT 1",
-    )
-    .bind(tenant.as_str())
-    .bind(id)
-    .bind(day)
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| {
-        Ok(Figures {
-            made_at: row.try_get("made_at")?,
-            events: row.try_get("events")?,
-            bytes: row.try_get("bytes")?,
-        })
-    })
-    .transpose()
-}
-
-/// Keeps a complete plan's figures as those of its day, and forgets what is long past.
-pub async fn keep_figures(connection: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
-    let day = plan.as_of.date_naive();
-    sqlx::query(
-        "INSERT INTO plan_figures (tenant, policy_id, day, made_at, events, bytes)
-         VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (tenant, policy_id, day) DO UPDATE
-            SET made_at = excluded.made_at, events = excluded.events, bytes = excluded.bytes",
-    )
-    .bind(plan.tenant.as_str())
-    .bind(plan.policy_id)
-    .bind(day)
-    .bind(plan.as_of)
-    .bind(plan.events.cast_signed())
-    .bind(plan.bytes.cast_signed())
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query(
-        "DELETE FROM plan_figures WHERE tenant = $1 AND policy_id = $2 AND day < $3::date - $4",
-    )
-    .bind(plan.tenant.as_str())
-    .bind(plan.policy_id)
-    .bind(day)
-    .bind(FIGURES_DAYS)
-    .execute(connection)
-    .await
-    .map(|_| ())
 }
 
 fn policy(row: &PgRow) -> Result<Policy, sqlx::Error> {

@@ -76,8 +76,9 @@ async fn a_hold_is_released_once_and_stays_in_the_books() {
     assert_eq!((first.1, second.1), (true, false));
     assert_eq!(second.0.released, Some(by("ana")), "the first release stands");
     assert_eq!(holds::in_force(&mut transaction, &acme).await.unwrap(), []);
-    assert_eq!(holds::list(&mut transaction, &acme, false).await.unwrap(), []);
-    assert_eq!(holds::list(&mut transaction, &acme, true).await.unwrap(), [first.0]);
+    assert_eq!(holds::list(&mut transaction, &acme, false, None).await.unwrap(), []);
+    assert_eq!(holds::list(&mut transaction, &acme, true, None).await.unwrap(), [first.0]);
+    assert_eq!(holds::list(&mut transaction, &acme, true, Some(now())).await.unwrap(), []);
     let unknown = holds::release(&mut transaction, &acme, Uuid::from_u128(9), &by("ana")).await;
     assert_eq!(unknown.unwrap(), None);
     transaction.commit().await.unwrap();
@@ -86,7 +87,7 @@ async fn a_hold_is_released_once_and_stays_in_the_books() {
     let mut transaction = api.tenant(&umbrella).await.unwrap();
     assert_eq!(holds::get(&mut transaction, &acme, id).await.unwrap(), None);
     assert_eq!(holds::release(&mut transaction, &umbrella, id, &by("eve")).await.unwrap(), None);
-    assert_eq!(holds::list(&mut transaction, &acme, true).await.unwrap(), []);
+    assert_eq!(holds::list(&mut transaction, &acme, true, None).await.unwrap(), []);
 }
 
 #[tokio::test]

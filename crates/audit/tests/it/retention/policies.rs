@@ -59,8 +59,11 @@ async fn what_is_in_effect_is_the_newest_version_whose_time_has_come() {
     assert!(matches!(change(&api, &acme, gone.clone(), 3).await, Written::Done(_)));
     assert_eq!(keeps(&mut connection, 2).await, []);
     assert_eq!(change(&api, &acme, gone, 4).await, Written::Missing, "it is deleted");
-    let versions = policies::versions(&mut connection, &acme, Uuid::from_u128(1)).await.unwrap();
-    assert_eq!(versions.iter().map(|p| p.version).collect::<Vec<_>>(), [4, 3, 2, 1]);
+    let id = Uuid::from_u128(1);
+    for (before, expected) in [(None, vec![4, 3, 2, 1]), (Some(3), vec![2, 1]), (Some(1), vec![])] {
+        let versions = policies::versions(&mut connection, &acme, id, before).await.unwrap();
+        assert_eq!(versions.iter().map(|p| p.version).collect::<Vec<_>>(), expected);
+    }
     assert_eq!(policies::list(&mut connection, &acme).await.unwrap(), []);
     // Its name is free again, its id is not.
     assert!(matches!(create(&api, &acme, new(2, "b", &json!({}))).await, Written::Done(_)));
