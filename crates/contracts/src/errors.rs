@@ -73,6 +73,14 @@ codes! {
         "Start again without a cursor.";
     TICKET_INVALID = "ticket-invalid", 401, false, "The live-tail ticket is unknown, used or over a minute old.",
         "Ask for a new ticket with your API key.";
+    CONFIRM_INVALID = "confirm-invalid", 400, false, "The confirm token is damaged, or belongs to another request.",
+        "Ask for a dry run of this very request and confirm it with the token that it answers.";
+    CONFIRM_FOREIGN = "confirm-foreign", 403, false, "The confirm token was made for another key.",
+        "Ask for a dry run with this key: whoever confirms has seen what goes.";
+    CONFIRM_EXPIRED = "confirm-expired", 409, false, "The confirm token is over 15 minutes old.",
+        "Ask for a new dry run, look at it, and confirm it with its token.";
+    CONFIRM_STALE = "confirm-stale", 409, false, "Policies or holds have changed since the dry run.",
+        "Ask for a new dry run: other logs may stay or go now.";
     CLOCK_BEHIND = "clock-behind", 503, true, "The clock is behind the last document of the tenant's chain.",
         "Set the clock (NTP); what waits goes on by itself once it is right.";
     SIGNING_KEY_MISSING = "signing-key-missing", 503, true, "No signing key is set up for the archive.",
@@ -139,7 +147,7 @@ codes! {
         "After a restore of the database, purge it: runs start anew. Else find its producer.";
     RUN_STATE_CONFLICT = "run-state-conflict", 409, false, "That cannot be done to the run where it stands, or to its policy.",
         "Read the run again; `detail` says where it stands.";
-    SELF_APPROVAL = "self-approval", 403, false, "Who wrote the policy may not approve its run.",
+    SELF_APPROVAL = "self-approval", 403, false, "Who wrote the policy or started the run may not approve it.",
         "Approve with another person's key, with the scope `policies:approve`.";
     RUN_NOT_PLANNED = "run-not-planned", 500, false, "A run of a policy cannot be planned.",
         "Read the reason; the run has failed and its logs stay. Start it anew once the cause is mended.";
