@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit::attendance;
 use chrono::{DateTime, TimeDelta, Utc};
 use database::partitions::{self, DAYS_AHEAD, Remaining};
 use database::{Database, ageing};
@@ -12,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::State;
 use crate::alerts::Alerts;
-use crate::events::{Aged, DutyFailed, PartitionsCounted, PartitionsMade, Swept};
+use crate::events::{Aged, Attended, DutyFailed, PartitionsCounted, PartitionsMade, Swept};
 
-/// A round that failed is tried again after this, or after the interval where that is shorter.
+/// A round that failed, or that left something over, is followed by the next one after this, or after the
+/// interval where that is shorter.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 /// Between two looks at the large bodies: each reads the directory's names.
@@ -51,13 +53,31 @@ impl Duties {
             let (made, remaining) = self.make_partitions().await;
             let aged = self.age().await;
             let swept = self.sweep().await;
+            let (attended, more) = self.attend().await;
             // Last: what they could not do is what it tells.
             let told = self.alert(remaining.as_deref(), drain).await;
-            let well = made && aged && swept && told;
-            let wait = if well { interval } else { interval.min(AFTER_FAILURE) };
+            let well = made && aged && swept && attended && told;
+            let wait = if well && !more { interval } else { interval.min(AFTER_FAILURE) };
             tokio::select! {
                 () = drain.cancelled() => {}
                 () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Units of runs whose message is lost are told again; whether that went well, and whether there are
+    /// more than a round takes.
+    async fn attend(&self) -> (bool, bool) {
+        let now = self.clock.now();
+        match attendance::attend(&self.database, now).await {
+            Ok(attended) => {
+                Attended { attended }.emit();
+                self.state.change(|snapshot| snapshot.attended_at = Some(now));
+                (true, attended.more)
+            }
+            Err(error) => {
+                DutyFailed { duty: "attendance", error: &error }.emit();
+                (false, false)
             }
         }
     }

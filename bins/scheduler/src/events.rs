@@ -1,5 +1,6 @@
 //! Every event of the scheduler: one struct each, whose `emit` writes the log line and the metric.
 
+use audit::attendance;
 use audit::scheduling::Followed;
 use chassis::{DLQ_DEPTH, QUEUE_DEPTH};
 use contracts::{QueueSpec, RetentionClass};
@@ -21,8 +22,13 @@ pub const PARTITIONS_MADE_TOTAL: &str = "flotilla_partitions_made_total";
 pub const AGED_TOTAL: &str = "flotilla_aged_rows_total";
 /// Slots of retention policies that became messages.
 pub const SLOTS_TOTAL: &str = "flotilla_policy_slots_total";
+/// Objects of the archive whose removal was asked for: their term is over, or another has their place.
+pub const EXPIRING_TOTAL: &str = "flotilla_archive_objects_expiring_total";
 /// Active policies that were found to have a schedule which never fires again.
 pub const SCHEDULES_NEVER_TOTAL: &str = "flotilla_policy_schedules_never_total";
+/// Units of retention runs that stood still and whose message was sent again, by `outcome`: `told`, or
+/// `failed` where none can be made.
+pub const UNITS_ATTENDED_TOTAL: &str = "flotilla_retention_units_attended_total";
 /// Duties that failed, by `duty`.
 pub const DUTY_FAILURES_TOTAL: &str = "flotilla_scheduler_duty_failures_total";
 
@@ -102,6 +108,8 @@ impl PartitionsCounted<'_> {
 
 pub(crate) struct SchedulesFollowed {
     pub(crate) followed: Followed,
+    /// Objects of the archive that are due to be removed.
+    pub(crate) expiring: u64,
 }
 
 impl SchedulesFollowed {
@@ -110,8 +118,27 @@ impl SchedulesFollowed {
         if slots > 0 {
             info!(slots, "slots of policies have come");
         }
+        if self.expiring > 0 {
+            info!(objects = self.expiring, "objects of the archive are due to be removed");
+        }
         counter!(SLOTS_TOTAL).increment(slots);
+        counter!(EXPIRING_TOTAL).increment(self.expiring);
         counter!(SCHEDULES_NEVER_TOTAL).increment(never);
+    }
+}
+
+pub(crate) struct Attended {
+    pub(crate) attended: attendance::Attended,
+}
+
+impl Attended {
+    pub(crate) fn emit(&self) {
+        let attendance::Attended { units, failed, .. } = self.attended;
+        if units > 0 {
+            warn!(units, failed, "units of runs stood still: their messages are sent again");
+        }
+        counter!(UNITS_ATTENDED_TOTAL, "outcome" => "told").increment(units.saturating_sub(failed));
+        counter!(UNITS_ATTENDED_TOTAL, "outcome" => "failed").increment(failed);
     }
 }
 

@@ -73,6 +73,8 @@ pub struct Snapshot {
     pub alerts_at: Option<DateTime<Utc>>,
     /// As above.
     pub schedules_at: Option<DateTime<Utc>>,
+    /// As above.
+    pub attended_at: Option<DateTime<Utc>>,
 }
 
 impl State {

@@ -207,3 +207,36 @@ async fn a_drained_scheduler_gives_the_lease_back_at_once() {
     first.drained().await;
     assert_eq!(held().await, Some(false));
 }
+
+#[tokio::test]
+async fn a_unit_that_stands_still_is_told_again_by_who_is_active() {
+    let database = TestDatabase::new().await;
+    let owner = database.connect(Role::Owner);
+    let stands_still = "
+        INSERT INTO retention_runs (tenant, id, policy_id, policy_version, requester, then_do, as_of,
+                                    state, correlation_id, units, units_open)
+        VALUES ('acme', '00000000-0000-0000-0000-000000000001', gen_random_uuid(), 1, '{}',
+                'archive_and_delete', now(), 'running', 'c1', 1, 1);
+        INSERT INTO archive_units (tenant, id, run_id, number, work, retention_class, hour, first_at,
+                                   first_id, last_at, last_id, codec, planned_events, planned_bytes,
+                                   updated_at)
+        VALUES ('acme', '00000000-0000-0000-0000-000000000002',
+                '00000000-0000-0000-0000-000000000001', 1, 'archive', '30d', '2026-01-31T23:00Z',
+                '2026-01-31T23:00Z', gen_random_uuid(), '2026-01-31T23:01Z', gen_random_uuid(),
+                'zstd', 1, 1, now() - interval '2 hours')";
+    sqlx::raw_sql(stands_still).execute(owner.pool()).await.expect("inserts");
+    let scheduler = run(database.url(), Hands::ahead(0)).await;
+    let status = scheduler.context.status();
+    let attended =
+        async || status.document()["sections"]["scheduler"]["attended_at"].as_str().map(drop);
+    eventually(DEADLINE, "a round", attended).await;
+    scheduler.drained().await;
+    let told: Vec<String> = sqlx::query_scalar(
+        "SELECT convert_from(envelope, 'UTF8')::jsonb #>> '{body,unit_id}' FROM outbox
+          WHERE queue = 'audit-archive'",
+    )
+    .fetch_all(owner.pool())
+    .await
+    .expect("reads");
+    assert_eq!(told, ["00000000-0000-0000-0000-000000000002"]);
+}
