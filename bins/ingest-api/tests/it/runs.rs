@@ -104,10 +104,12 @@ async fn a_run_is_started_once_and_shown() {
     let one = format!("{runs}/{}", run["id"].as_str().unwrap());
     // One shows its plan, a list shows none.
     let owner = scene.database.connect(Role::Owner);
-    let plan = r#"UPDATE retention_runs SET plan = '{"events": 7}', rules = '{}'"#;
+    let plan = r#"UPDATE retention_runs SET plan = '{"events": 7}', rules = '{}',
+                         again_at = '2027-01-01T00:01:00Z'"#;
     sqlx::query(plan).execute(owner.pool()).await.unwrap();
     let listed = ok(ask(&scene, &keys.writer, Method::GET, &runs), 200).await;
     assert_eq!(listed["runs"][0].get("plan"), None);
+    assert_eq!(listed["runs"][0]["waits_until"], "2027-01-01T00:01:00Z");
     let shown = ok(ask(&scene, &keys.writer, Method::GET, &one), 200).await;
     assert_eq!(shown["plan"], json!({"events": 7}));
     assert_eq!(shown["planned"], json!({"events": 0, "bytes": 0}));

@@ -102,6 +102,9 @@ fn told(run: &Value) -> String {
     if run["reason"].is_string() {
         lines.push(text(run, "reason").to_owned());
     }
+    if run["waits_until"].is_string() {
+        lines.push(format!("waits for its turn, looks again at {}", text(run, "waits_until")));
+    }
     let units = &run["units"];
     lines.push(format!(
         "units: {}, {} open, {} failed",

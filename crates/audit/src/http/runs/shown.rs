@@ -28,6 +28,10 @@ pub(in crate::http) struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     adds_up: Option<bool>,
     reason: Option<String>,
+    /// Of one that waits to be planned, since an earlier one of the policy is at work or the worker is at
+    /// another policy of the tenant: when its turn is looked for again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waits_until: Option<DateTime<Utc>>,
     correlation_id: String,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
@@ -55,6 +59,7 @@ pub(super) fn shown(run: Run) -> Option<Shown> {
         adds_up: ended.then(|| run.counters.adds_up(run.new.then)),
         counters: run.counters,
         reason: run.failure,
+        waits_until: run.again_at.filter(|_| run.state == RunState::Planning),
         correlation_id: run.new.correlation_id,
         created_at: run.created_at,
         started_at: run.started_at,

@@ -15,7 +15,7 @@ tenant, id, policy_id, policy_version, slot, request, requester, then_do, archiv
 snapshot_xmin::text::bigint AS xmin, as_of, state, approvals, correlation_id, notify, units,
 units_open, units_failed, planned_events, planned_bytes, archived_events, archived_bytes,
 verified_events, verified_bytes, deleted_events, deleted_bytes, held_events, held_bytes,
-gone_events, gone_bytes, failed_events, failed_bytes, failure, created_at, started_at, ended_at";
+gone_events, gone_bytes, failed_events, failed_bytes, failure, again_at, created_at, started_at, ended_at";
 
 /// Which of a run's two large columns are read; each can be megabytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,7 @@ pub(super) fn read(row: &PgRow) -> Result<Run, sqlx::Error> {
         },
         counters: counters(row)?,
         failure: row.try_get("failure")?,
+        again_at: row.try_get("again_at")?,
         created_at: row.try_get("created_at")?,
         started_at: row.try_get("started_at")?,
         ended_at: row.try_get("ended_at")?,

@@ -37,7 +37,7 @@ pub struct RetentionWorkerConfig {
     /// A policy's own brake may be narrower, and is where it says nothing; 1 leaves it to the policies.
     ///
     /// Example: `0.5`
-    #[arg(long, env = "BRAKE_SHARE_MAX", value_name = "SHARE", default_value = "1", value_parser = share)]
+    #[arg(long, env = "BRAKE_SHARE_MAX", help_heading = "Brake", value_name = "SHARE", default_value = "1", value_parser = share)]
     pub brake_share_max: f64,
 
     /// How many times as many logs as its policy's last run, 1 to 1000, a run may delete unapproved
@@ -45,7 +45,7 @@ pub struct RetentionWorkerConfig {
     /// As above; 1000 leaves it to the policies.
     ///
     /// Example: `10`
-    #[arg(long, env = "BRAKE_GROWTH_MAX", value_name = "TIMES", default_value = "1000", value_parser = growth)]
+    #[arg(long, env = "BRAKE_GROWTH_MAX", help_heading = "Brake", value_name = "TIMES", default_value = "1000", value_parser = growth)]
     pub brake_growth_max: f64,
 
     /// The step at which a debug build kills itself, for crash tests

@@ -258,6 +258,7 @@ async fn runs_of_a_policy_follow_each_other_and_leave_each_others_logs() {
         scene.evaluate(second).await.unwrap();
     }
     assert_eq!((told().await, scene.run(second).await.unwrap().state), (2, RunState::Planning));
+    assert!(scene.run(second).await.unwrap().again_at.is_some(), "it shows that it waits");
     scene.sql("UPDATE retention_runs SET again_at = now()").await;
     scene.evaluate(first).await.unwrap();
     scene.evaluate(second).await.unwrap();
