@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::archive::Reader;
-use audit::http::{Api, SIMULATIONS_MAX, router};
+use audit::http::{AccessLog, Api, SIMULATIONS_MAX, router};
 use audit::ingest::Ingest;
 use audit::live::Live;
 use audit::publish::Publisher;
@@ -48,6 +48,7 @@ pub struct IngestApi {
     publisher: Publisher,
     live: Live,
     authenticator: Arc<Authenticator>,
+    access: AccessLog,
     feed: Feed,
     /// Cancelled when revocations need not be heard any more.
     hearing: CancellationToken,
@@ -78,8 +79,10 @@ impl App for IngestApi {
             live.drain().await;
         };
         let (publisher, authenticator) = (self.publisher.clone(), self.authenticator);
+        let access = self.access;
         let working = async {
             tokio::join!(serving, draining);
+            access.close().await;
             // Whoever was answered has been accepted; what is left belongs to clients that went.
             publisher.close().await;
             authenticator.flush_touched().await;
@@ -133,6 +136,7 @@ impl IngestApi {
         let archive = config.archive.objects().await;
         let archive = archive.map(|objects| Reader::new(&database, objects));
         let events = config.routes.event_limits();
+        let access = AccessLog::new(&database, &publisher, Arc::clone(&clock));
         let api = Arc::new(Api {
             gate: Arc::new(Gate::new(Arc::clone(&authenticator), &config.edge)),
             ingest: Ingest::new(publisher.clone(), database.clone(), Arc::clone(&clock), events),
@@ -145,6 +149,7 @@ impl IngestApi {
             archive,
             exports: Arc::new(Semaphore::new(config.routes.exports_max as usize)),
             simulations: Arc::new(Semaphore::new(SIMULATIONS_MAX)),
+            access: access.clone(),
         });
         let listener = TcpListener::bind(config.edge.listen_addr).await.map_err(|error| {
             let reason = format!("cannot listen there: {error}");
@@ -163,6 +168,7 @@ impl IngestApi {
             publisher,
             live,
             authenticator,
+            access,
             feed,
             hearing: CancellationToken::new(),
         };
@@ -188,6 +194,8 @@ impl IngestApi {
         });
         let authenticator = Arc::clone(&self.authenticator);
         context.spawn(async move { authenticator.run().await });
+        let access = self.access.clone();
+        context.spawn(async move { access.run().await });
         let (authenticator, feed) = (Arc::clone(&self.authenticator), self.feed.clone());
         let hearing = self.hearing.clone();
         context.spawn(async move {

@@ -2,8 +2,10 @@
 //! document. The tenant comes from the key alone; what is shown comes from PostgreSQL, so an erased
 //! log never shows, whatever the search engine still holds.
 
+mod access;
 mod archives;
 mod change;
+mod cleanup;
 pub mod cursor;
 mod export;
 pub(crate) mod filters;
@@ -15,6 +17,7 @@ mod parse;
 mod policies;
 pub(crate) mod problems;
 mod read;
+mod reading;
 mod retention;
 mod rule_change;
 mod runs;
@@ -26,7 +29,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use database::Database;
 use edge::{EdgeConfig, Gate, ReadBody, RequestInfo};
 use queue_core::Clock;
@@ -40,6 +43,7 @@ use crate::ingest::Ingest;
 use crate::live::Live;
 use crate::publish::Publisher;
 
+pub use access::{ACCESS_QUERIES_MAX, ACCESS_WINDOW, AccessLog};
 pub use page::PAGE_BYTES_MAX;
 pub use retention::SIMULATIONS_MAX;
 pub use search::{PAGE_DEFAULT, PAGE_MAX};
@@ -103,8 +107,10 @@ pub struct Api {
     pub archive: Option<Reader>,
     /// Exports under way.
     pub exports: Arc<Semaphore>,
-    /// Simulations under way.
+    /// Simulations and dry runs under way.
     pub simulations: Arc<Semaphore>,
+    /// Who read what.
+    pub access: AccessLog,
 }
 
 impl std::fmt::Debug for Api {
@@ -128,6 +134,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/logs", get(search::list).post(write::one))
         .route("/logs/bulk", post(write::bulk))
         .route("/logs/export", get(export::export))
+        .route("/logs/cleanup", delete(cleanup::cleanup))
+        .route("/logs/cleanup/{run}", get(cleanup::one))
+        .route("/logs/cleanup/{run}/cancel", post(cleanup::cancel))
         .route("/archives/search", get(archives::search))
         .route("/logs/live/ticket", post(ticket::issue))
         .route("/logs/{id}/retention", get(retention::explain))

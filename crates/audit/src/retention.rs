@@ -6,6 +6,7 @@
 //! what contradicts itself is kept and shown to a person.
 
 pub mod brake;
+pub mod cleanup;
 pub mod filter;
 pub mod hold;
 pub mod matcher;
@@ -19,6 +20,7 @@ pub mod term;
 #[cfg(test)]
 mod properties;
 
+pub use cleanup::CleanupDraft;
 pub use filter::{ActorFilter, Facts, Filter, Wanted};
 pub use hold::{Hold, HoldDraft, HoldId, Release};
 pub use matcher::{Matcher, Verdict};

@@ -43,6 +43,8 @@ scopes! {
     LogsTail = "logs:tail";
     /// Send events from long ago.
     LogsImport = "logs:import";
+    /// Have logs archived and deleted on request.
+    LogsCleanup = "logs:cleanup";
     /// Search the archive.
     ArchivesRead = "archives:read";
     /// Read retention policies, simulate them, explain a log's retention.

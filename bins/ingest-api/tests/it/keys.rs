@@ -20,6 +20,7 @@ async fn every_route_asks_for_its_scope() {
     let (id, explain) = (format!("/logs/{ID}"), format!("/logs/{ID}/retention"));
     let (policy, release) = (format!("/policies/{ID}"), format!("/holds/{ID}/release"));
     let (versions, simulate) = (format!("{policy}/versions"), format!("{policy}/simulate"));
+    let (cleanup, cancel) = (format!("/logs/cleanup/{ID}"), format!("/logs/cleanup/{ID}/cancel"));
     let routes = [
         ("POST", "/logs", Scope::LogsWrite),
         ("POST", "/logs/bulk", Scope::LogsWrite),
@@ -29,6 +30,9 @@ async fn every_route_asks_for_its_scope() {
         ("DELETE", &id, Scope::LogsErase),
         ("GET", "/logs/export", Scope::LogsExport),
         ("POST", "/logs/live/ticket", Scope::LogsTail),
+        ("DELETE", "/logs/cleanup", Scope::LogsCleanup),
+        ("GET", &cleanup, Scope::LogsCleanup),
+        ("POST", &cancel, Scope::LogsCleanup),
         ("GET", &explain, Scope::PoliciesRead),
         ("GET", "/policies", Scope::PoliciesRead),
         ("POST", "/policies", Scope::PoliciesWrite),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use database::Role;
 use serde_json::json;
 use testkit::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -192,7 +193,7 @@ async fn exports_at_once_stop_at_the_limit_and_a_client_that_goes_gives_its_plac
     };
     let (first, status) = export().await;
     assert_eq!(status, "HTTP/1.1 200");
-    let (_second, status) = export().await;
+    let (second, status) = export().await;
     assert_eq!(status, "HTTP/1.1 200", "two are allowed");
     let refused = scene.get("/logs/export").send().await.unwrap();
     assert_eq!(refused.headers()["retry-after"], "10");
@@ -210,6 +211,20 @@ async fn exports_at_once_stop_at_the_limit_and_a_client_that_goes_gives_its_plac
         (export().await.1 == "HTTP/1.1 200").then_some(())
     })
     .await;
+    drop(second);
+    // What broke off is audited as such, with what was made ready until then.
+    let database = scene.database.connect(Role::Worker);
+    scene.end().await;
+    let told: Vec<(bool, i64)> = sqlx::query_as(
+        "SELECT (m ->> 'complete')::bool, (m ->> 'results')::bigint
+           FROM (SELECT convert_from(record, 'UTF8')::jsonb -> 'event' -> 'metadata' AS m
+                   FROM logs WHERE tenant = 'acme' AND action = 'flotilla.logs.exported') told",
+    )
+    .fetch_all(database.pool())
+    .await
+    .unwrap();
+    assert_eq!(told.iter().filter(|(complete, _)| *complete).collect::<Vec<_>>(), [&(true, 96)]);
+    assert!(told.iter().filter(|(complete, results)| !complete && *results < 96).count() >= 3);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use contracts::{RetentionClass, Tenant};
 use database::{Database, Role, api_keys, tenants};
 use edge::Scope;
 use ingest_api::{ApiConfig, IngestApi};
-use queue_core::Driver;
+use queue_core::{Clock, Driver, SystemClock};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use sinks::pubsub::{Feed, FeedConfig, FeedEvent};
@@ -74,8 +74,24 @@ impl Scene {
         Self::on(database, &url, flags).await
     }
 
+    /// By that clock.
+    pub(crate) async fn by(clock: Arc<dyn Clock>) -> Self {
+        let database = TestDatabase::new().await;
+        let url = database.url().to_owned();
+        Self::made(database, &url, &[], clock).await
+    }
+
     /// On a database that the API reaches by another URL.
     pub(crate) async fn on(database: TestDatabase, url: &str, flags: &[&str]) -> Self {
+        Self::made(database, url, flags, Arc::new(SystemClock)).await
+    }
+
+    async fn made(
+        database: TestDatabase,
+        url: &str,
+        flags: &[&str],
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let redis = TestRedis::new().await;
         let owner = database.connect(Role::Owner);
         let mine: Vec<Scope> =
@@ -95,7 +111,7 @@ impl Scene {
         let config = chassis::config::parse::<ApiConfig>("test", arguments, &none).unwrap();
         assert!(IngestApi::check(&config).is_empty(), "{:?}", IngestApi::check(&config));
         let queue = Arc::new(QueueDouble::default());
-        let context = Context::new("ingest-api", "0", Duration::from_secs(20));
+        let context = Context::with_clock("ingest-api", "0", Duration::from_secs(20), clock);
         let driver: Arc<dyn Driver> = queue.clone();
         let api = IngestApi::build_with(config, driver, &context).await.unwrap();
         let base = format!("http://{}", api.address());

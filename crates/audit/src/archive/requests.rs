@@ -1,12 +1,12 @@
 //! Plans what somebody asked for: the logs of a time that a filter matches, or single logs, as units of a
-//! run. The first plan that is kept stands; what dies in between goes on from it and adds each unit once.
+//! run, by the planner that every policy's plan is made with: where logs are to be deleted, holds and legal
+//! minimums leave theirs out. The first plan that is kept stands; what dies in between goes on from it and
+//! adds each unit once.
 
-use std::collections::BTreeMap;
-
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use contracts::audit::lifecycle::Then;
-use contracts::{LogId, RetentionClass};
+use contracts::LogId;
+use contracts::audit::lifecycle::{Then, UnitId};
 use database::Database;
+use evidence::Codec;
 use queue_core::Clock;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -15,22 +15,28 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::outgoing::{self, Cause};
-use super::selection::{last_before, rules_of};
+use super::selection::rules_of;
 use super::unit::Obstacle;
 use crate::crash::{CrashPoint, reach};
 use crate::lifecycle::request::{Request, unit_id};
-use crate::lifecycle::unit::{NewWork, UNIT_BYTES_MAX, UNIT_EVENTS_MAX};
-use crate::lifecycle::{Basis, KeyRange, NewUnit, Run, RunState, Tally};
-use crate::retention::plan::{Place, Planner};
+use crate::lifecycle::unit::NewWork;
+use crate::lifecycle::{Basis, KeyRange, NewUnit, Run, RunState, Tally, Work};
+use crate::retention::plan::{Place, Planner, Tally as Counted};
 use crate::retention::policy::ArchiveSpec;
-use crate::retention::rules::RuleSet;
-use crate::store::{self, Fed, Planned, UNITS_ADDED_MAX};
+use crate::retention::{Filter, Plan, RuleSet};
+use crate::store::{self, Fed, Planned, Step, UNITS_ADDED_MAX, planning};
+
+/// Units that are looked up at once.
+const UNITS_PAGE: i64 = 200;
 
 /// A unit as a request's plan keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Piece {
     range: KeyRange,
     planned: Tally,
+    /// The earlier unit whose object holds these logs already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    again: Option<UnitId>,
 }
 
 /// Plans a run that is being planned, and starts it. Any number of times.
@@ -54,16 +60,7 @@ pub(crate) async fn plan(
         }
         None => ArchiveSpec::default().codec,
     };
-    let units: Vec<NewUnit> = (1..)
-        .zip(pieces)
-        .map(|(number, piece)| NewUnit {
-            id: unit_id(run.new.id, number),
-            number,
-            work: NewWork::Archive(codec),
-            range: piece.range,
-            planned: piece.planned,
-        })
-        .collect();
+    let units = units(database, run, codec, &pieces).await?;
     for units in units.chunks(UNITS_ADDED_MAX) {
         let mut transaction = database.pool().begin().await?;
         store::add_units(&mut transaction, &run.new.tenant, run.new.id, units).await?;
@@ -71,9 +68,60 @@ pub(crate) async fn plan(
         progress();
     }
     reach(CrashPoint::AfterUnits);
+    start(database, clock, run, cause).await
+}
+
+/// Numbered in the plan's order.
+async fn units(
+    database: &Database,
+    run: &Run,
+    codec: Codec,
+    pieces: &[Piece],
+) -> Result<Vec<NewUnit>, Obstacle> {
+    let mut units = Vec::with_capacity(pieces.len());
+    for (number, piece) in (1..).zip(pieces) {
+        let (mut work, mut range) = (NewWork::Archive(codec), piece.range);
+        if let Some(unit) = piece.again {
+            let mut connection = database.pool().acquire().await?;
+            let object = planning::object_of_unit(&mut connection, &run.new.tenant, unit).await?;
+            // Gone since: whoever asks again archives what is left.
+            let Some((object, first, last)) = object else { continue };
+            work = NewWork::Again(object);
+            (range.first, range.last) = ((first, Uuid::nil()), (last, Uuid::max()));
+        }
+        units.push(NewUnit {
+            id: unit_id(run.new.id, number),
+            number,
+            work,
+            range,
+            planned: piece.planned,
+        });
+    }
+    Ok(units)
+}
+
+/// Starts the run. What the archive holds already is told to be deleted by the same transaction: nobody
+/// else will.
+async fn start(
+    database: &Database,
+    clock: &Arc<dyn Clock>,
+    run: &Run,
+    cause: &Cause,
+) -> Result<(), Obstacle> {
+    let (tenant, id, now) = (&run.new.tenant, run.new.id, clock.now());
     let mut transaction = database.pool().begin().await?;
-    let (_, end) = store::start_run(&mut transaction, &run.new.tenant, run.new.id).await?;
-    outgoing::tell(&mut transaction, cause, end.as_ref(), clock.now()).await?;
+    let (step, end) = store::start_run(&mut transaction, tenant, id).await?;
+    let mut after = 0;
+    while step == Step::Now {
+        let units = store::units_of(&mut transaction, tenant, id, after, UNITS_PAGE).await?;
+        let Some(last) = units.last() else { break };
+        after = last.number;
+        for unit in units.iter().filter(|unit| unit.work == Work::Again && !unit.state.ended()) {
+            let Some(manifest) = unit.manifest else { continue };
+            outgoing::clean_up(&mut transaction, cause, unit, manifest, now).await?;
+        }
+    }
+    outgoing::tell(&mut transaction, cause, end.as_ref(), now).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -98,34 +146,35 @@ async fn make(
     };
     let request: Request =
         serde_json::from_value(request.clone()).map_err(|error| poison(run, &error))?;
-    let snapshot_xmin = {
+    let newest_xmin = {
         let mut connection = database.pool().acquire().await?;
         store::snapshot_xmin(&mut connection).await?
     };
-    let (pieces, rules) = match request {
-        Request::Time { from, to, filter } => {
-            let of_tenant = match &run.new.rules {
-                Some(rules) => {
-                    serde_json::from_value(rules.clone()).map_err(|error| poison(run, &error))?
-                }
-                None if run.new.then == Then::Archive => RuleSet::default(),
-                None => return Err(poison(run, &"it deletes and names no rules")),
-            };
-            let rules = rules_of(run, of_tenant, filter);
-            let planner = Planner::new(
-                &run.new.tenant,
-                Arc::new(rules.clone()),
-                run.new.id,
-                last_before(to),
-                snapshot_xmin,
-            );
-            let planner = planner.ok_or_else(|| poison(run, &"its rule is not among its rules"))?;
-            (of_time(database, run, planner, from, progress).await?, rules)
-        }
-        Request::Logs { ids } => (of_logs(database, run, &ids).await?, RuleSet::default()),
+    let (filter, shown) = match &request {
+        Request::Time { filter, snapshot_xmin, .. } => (filter.clone(), *snapshot_xmin),
+        Request::Logs { .. } => (Filter::default(), None),
     };
+    // Nothing of a transaction that has not ended, whatever the request says.
+    let snapshot_xmin = shown.map_or(newest_xmin, |shown| shown.min(newest_xmin));
+    let of_tenant = match &run.new.rules {
+        Some(rules) => {
+            serde_json::from_value(rules.clone()).map_err(|error| poison(run, &error))?
+        }
+        None if run.new.then == Then::Archive => RuleSet::default(),
+        None => return Err(poison(run, &"it deletes and names no rules")),
+    };
+    let rules = Arc::new(rules_of((run.new.id, run.new.then), of_tenant, filter));
+    let tenant = &run.new.tenant;
+    let planner =
+        Planner::new(tenant, Arc::clone(&rules), run.new.id, run.new.as_of, snapshot_xmin)
+            .ok_or_else(|| poison(run, &"its rule is not among its rules"))?;
+    let plan = looked_at(database, run, planner, &request, progress).await?;
+    if !plan.complete {
+        return Err(poison(run, &"it has more units than one run may have; ask for less time"));
+    }
+    let pieces = pieces(&plan);
     let planned = Planned {
-        rules: serde_json::to_value(&rules).map_err(|error| poison(run, &error))?,
+        rules: serde_json::to_value(&*rules).map_err(|error| poison(run, &error))?,
         plan: json!({ "units": pieces }),
         fingerprint: Sha256::digest(rules.fingerprint()).into(),
         snapshot_xmin,
@@ -141,62 +190,56 @@ async fn make(
     }
 }
 
-/// From the stream that every plan is made of.
-async fn of_time(
+/// From the stream that every plan is made of, or from the single logs.
+async fn looked_at(
     database: &Database,
     run: &Run,
     mut planner: Planner,
-    from: DateTime<Utc>,
+    request: &Request,
     progress: &(dyn Fn() + Sync),
-) -> Result<Vec<Piece>, Obstacle> {
+) -> Result<Plan, Obstacle> {
+    let tenant = &run.new.tenant;
+    let (from, to) = match request {
+        Request::Logs { ids } => {
+            let mut connection = database.pool().acquire().await?;
+            let fed = store::feed_these(&mut connection, tenant, &mut planner, ids).await?;
+            return Ok(planner.finish(fed == Fed::End));
+        }
+        Request::Time { from, to, .. } => (*from, *to),
+    };
+    planner = planner.before(to);
     let mut after = Some(Place { recorded_at: from, id: LogId(Uuid::nil()) });
-    let complete = loop {
+    loop {
         let mut connection = database.pool().acquire().await?;
-        match store::feed(&mut connection, &run.new.tenant, &mut planner, after).await? {
+        match store::feed(&mut connection, tenant, &mut planner, after).await? {
             Fed::More(place) => after = Some(place),
-            Fed::End => break true,
-            Fed::Full => break false,
+            Fed::End => return Ok(planner.finish(true)),
+            Fed::Full => return Ok(planner.finish(false)),
         }
         progress();
-    };
-    let plan = planner.finish(complete);
-    if !plan.complete {
-        return Err(poison(run, &"it has more units than one run may have; ask for less time"));
     }
-    let piece = |unit: &crate::retention::Unit| Piece {
+}
+
+fn pieces(plan: &Plan) -> Vec<Piece> {
+    let tally = |tally: Counted| Tally { events: tally.events, bytes: tally.bytes };
+    let new = plan.units.iter().map(|unit| Piece {
         range: KeyRange {
             class: unit.class,
             first: (unit.first.recorded_at, unit.first.id.0),
             last: (unit.last.recorded_at, unit.last.id.0),
         },
-        planned: Tally { events: unit.tally.events, bytes: unit.tally.bytes },
-    };
-    Ok(plan.units.iter().map(piece).collect())
-}
-
-/// A unit per class and hour; at most as many as there are logs.
-async fn of_logs(database: &Database, run: &Run, ids: &[LogId]) -> Result<Vec<Piece>, Obstacle> {
-    let mut connection = database.pool().acquire().await?;
-    let mut keys = store::keys_of(&mut connection, &run.new.tenant, ids).await?;
-    keys.sort_unstable_by_key(|key| (key.1, key.2));
-    let mut open: BTreeMap<(RetentionClass, DateTime<Utc>), Piece> = BTreeMap::new();
-    let mut pieces = Vec::new();
-    for (class, at, id, bytes) in keys {
-        let hour = at.duration_trunc(TimeDelta::hours(1)).unwrap_or(at);
-        let one = Tally { events: 1, bytes };
-        let new =
-            Piece { range: KeyRange { class, first: (at, id), last: (at, id) }, planned: one };
-        let Some(piece) = open.get_mut(&(class, hour)) else {
-            open.insert((class, hour), new);
-            continue;
-        };
-        let sum = piece.planned.and(one);
-        if sum.bytes > UNIT_BYTES_MAX || sum.events > UNIT_EVENTS_MAX {
-            pieces.push(std::mem::replace(piece, new));
-        } else {
-            (piece.planned, piece.range.last) = (sum, (at, id));
-        }
-    }
-    pieces.extend(open.into_values());
-    Ok(pieces)
+        planned: tally(unit.tally),
+        again: None,
+    });
+    let again = plan.again.iter().map(|again| Piece {
+        // As wide as its object, which is looked up when the unit is added.
+        range: KeyRange {
+            class: again.class,
+            first: (again.hour, Uuid::nil()),
+            last: (again.hour, Uuid::max()),
+        },
+        planned: tally(again.tally),
+        again: Some(again.unit_id),
+    });
+    new.chain(again).collect()
 }

@@ -4,15 +4,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use contracts::audit::lifecycle::{PolicyId, Then};
+use chrono::{DateTime, Utc};
+use contracts::audit::lifecycle::{PolicyId, RunId, Then};
+use evidence::object::Entry;
 use sinks::search::fields;
 use uuid::Uuid;
 
 use crate::lifecycle::request::Request;
 use crate::lifecycle::{Basis, Run};
 use crate::record::{Outcome, Record};
-use crate::retention::filter::Facts;
+use crate::retention::filter::{Facts, Filter};
 use crate::retention::rules::{Fate, RuleHold, RulePolicy, RuleSet};
 use crate::retention::{Hold, Matcher, Term};
 use crate::store::ExportRow;
@@ -25,62 +26,52 @@ pub(crate) struct NoSelection {
     why: String,
 }
 
-/// Tells a run's rows.
+/// Tells a run's rows: those that are its policy's by the rules, and due at the time it is judged by; of a
+/// request, those of the rule that stands for it.
 #[derive(Debug)]
-pub(crate) enum Selection {
-    /// Rows that are this policy's by the rules, and due at that time.
-    Rules {
-        /// The rules, compiled.
-        matcher: Box<Matcher>,
-        /// The policy; of a request, the rule that stands for it.
-        policy: PolicyId,
-        /// The time it is judged by.
-        as_of: DateTime<Utc>,
-    },
-    /// These.
-    Logs(BTreeSet<Uuid>),
+pub(crate) struct Selection {
+    matcher: Box<Matcher>,
+    policy: PolicyId,
+    as_of: DateTime<Utc>,
+    /// Of them, these alone: they were asked for one by one.
+    only: Option<BTreeSet<Uuid>>,
 }
 
 impl Selection {
     /// A run's.
     pub(crate) fn of(run: &Run) -> Result<Self, NoSelection> {
         let no = |why: String| NoSelection { run: run.new.id, why };
-        let rules = || match &run.new.rules {
+        let rules = match &run.new.rules {
             Some(rules) => serde_json::from_value::<RuleSet>(rules.clone())
-                .map_err(|error| no(format!("its rules cannot be read: {error}"))),
-            None => Err(no("it has no rules".to_owned())),
+                .map_err(|error| no(format!("its rules cannot be read: {error}")))?,
+            None => return Err(no("it has no rules".to_owned())),
         };
-        match &run.new.basis {
-            Basis::Policy { id, .. } => Ok(Self::by(rules()?, *id, run.new.as_of)),
+        let (policy, only) = match &run.new.basis {
+            Basis::Policy { id, .. } => (*id, None),
             Basis::Request(request) => {
                 let request = serde_json::from_value(request.clone())
                     .map_err(|error| no(format!("its request cannot be read: {error}")))?;
-                match request {
-                    Request::Logs { ids } => {
-                        Ok(Self::Logs(ids.into_iter().map(|id| id.0).collect()))
-                    }
-                    Request::Time { to, .. } => Ok(Self::by(rules()?, run.new.id, last_before(to))),
-                }
+                let only = match request {
+                    Request::Logs { ids } => Some(ids.into_iter().map(|id| id.0).collect()),
+                    Request::Time { .. } => None,
+                };
+                (run.new.id, only)
             }
-        }
-    }
-
-    fn by(rules: RuleSet, policy: PolicyId, as_of: DateTime<Utc>) -> Self {
-        Self::Rules { matcher: Box::new(Matcher::new(Arc::new(rules))), policy, as_of }
+        };
+        let matcher = Box::new(Matcher::new(Arc::new(rules)));
+        Ok(Self { matcher, policy, as_of: run.new.as_of, only })
     }
 
     /// Whether the row is the run's. An error: its record cannot be read.
     pub(crate) fn takes(&mut self, row: &ExportRow) -> Result<bool, String> {
-        match self {
-            Self::Logs(ids) => Ok(ids.contains(&row.id)),
-            Self::Rules { matcher, policy, as_of } => {
-                let metadata = if matcher.needs_metadata() { metadata(row)? } else { None };
-                let verdict = matcher.decide(&facts(row, metadata.as_ref()));
-                Ok(verdict.fate == Fate::Goes
-                    && verdict.winner == Some(*policy)
-                    && verdict.goes_at.is_some_and(|at| at <= *as_of))
-            }
+        if self.only.as_ref().is_some_and(|ids| !ids.contains(&row.id)) {
+            return Ok(false);
         }
+        let metadata = if self.matcher.needs_metadata() { metadata(row)? } else { None };
+        let verdict = self.matcher.decide(&facts(row, metadata.as_ref()));
+        Ok(verdict.fate == Fate::Goes
+            && verdict.winner == Some(self.policy)
+            && verdict.goes_at.is_some_and(|at| at <= self.as_of))
     }
 }
 
@@ -102,36 +93,47 @@ impl Keeper {
     }
 }
 
-/// The last moment before a time, as PostgreSQL counts.
-pub(super) fn last_before(to: DateTime<Utc>) -> DateTime<Utc> {
-    to - TimeDelta::microseconds(1)
-}
-
-/// The rule that stands for a request: what it asks for is due at once. Where it deletes, it stands
-/// among the tenant's own, above their priorities and under their legal minimums.
-fn rule_of(run: &Run, filter: crate::retention::Filter) -> RulePolicy {
-    RulePolicy {
-        id: run.new.id,
+/// The rules that a request is planned by: the rule that stands for it, by which what it asks for is due at
+/// once. Where it deletes, that rule stands among the tenant's own, above their priorities and under their
+/// legal minimums and holds. A copy is nobody's loss: it heeds no others.
+pub(crate) fn rules_of(
+    (request, then): (RunId, Then),
+    of_tenant: RuleSet,
+    filter: Filter,
+) -> RuleSet {
+    let ground = match then {
+        Then::Archive => RuleSet::default(),
+        Then::ArchiveAndDelete | Then::Delete => of_tenant,
+    };
+    ground.with_policy(RulePolicy {
+        id: request,
         version: 1,
         name: "request".to_owned(),
         filter,
         keep: Term::ZERO,
-        then: run.new.then,
+        then,
         priority: i32::MAX,
         legal_minimum: None,
         legal_maximum: None,
-    }
+    })
 }
 
-/// The rules that a request is planned by. A copy is nobody's loss: only what deletes heeds others.
-pub(super) fn rules_of(run: &Run, of_tenant: RuleSet, filter: crate::retention::Filter) -> RuleSet {
-    let ground = match run.new.then {
-        Then::Archive => RuleSet::default(),
-        Then::ArchiveAndDelete | Then::Delete => of_tenant,
-    };
-    let mut policies = ground.policies().to_vec();
-    policies.push(rule_of(run, filter));
-    RuleSet::new(policies, ground.holds().to_vec())
+/// A line as the rules ask about it.
+pub(crate) fn row_of(entry: &Entry<'_>) -> Result<ExportRow, String> {
+    let record = Record::parse(entry.line.bytes).map_err(|error| error.to_string())?;
+    let event = &record.event;
+    Ok(ExportRow {
+        recorded_at: entry.line.recorded_at,
+        id: entry.line.key.id,
+        record: entry.line.bytes.to_vec(),
+        salt: entry.salt.to_vec(),
+        revision: 0,
+        actor_type: event.actor.kind.as_str().to_owned(),
+        actor_id: event.actor.id.as_str().to_owned(),
+        action: event.action.as_str().to_owned(),
+        outcome: event.outcome.as_str().to_owned(),
+        target_types: event.targets.iter().map(|target| target.kind.as_str().to_owned()).collect(),
+    })
 }
 
 fn metadata(row: &ExportRow) -> Result<Option<fields::Metadata>, String> {

@@ -8,11 +8,13 @@ use axum::extract::State;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use contracts::errors::{ARCHIVE_UNAVAILABLE, CURSOR_INVALID, INTERNAL, INVALID_QUERY};
-use edge::{Principal, Problem, Scope};
+use edge::{Principal, Problem, RequestInfo, Scope};
 use http::Uri;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::access::{self, Read};
 use super::filters::Filters;
 use super::{Api, cursor, problems};
 use crate::archive::reader::{PAGE_LINES_MAX, Position, ReadError, Wanted};
@@ -65,6 +67,7 @@ struct Cursor {
 pub(super) async fn search(
     State(api): State<Arc<Api>>,
     principal: Principal,
+    info: RequestInfo,
     uri: Uri,
 ) -> Result<Json<ArchivePage>, Problem> {
     principal.require(Scope::ArchivesRead)?;
@@ -87,6 +90,8 @@ pub(super) async fn search(
             record.ok_or_else(|| Problem::new(INTERNAL, "an archived record is no JSON"))?;
         events.push(Found { object: line.object, manifest: line.manifest, record });
     }
+    let told = json!({ "query": access::query(&filters), "results": events.len() });
+    api.access.store(&Read::new("flotilla.archives.searched", &principal, &info), told).await?;
     Ok(Json(ArchivePage { events, next_cursor, blocks_read: page.blocks }))
 }
 
@@ -133,6 +138,7 @@ fn problem(error: ReadError) -> Problem {
     match error {
         ReadError::Store(error) => problems::sink(error),
         ReadError::Database(error) => problems::database(error),
+        ReadError::TooWide(_) => Problem::new(INVALID_QUERY, error.to_string()),
         ReadError::Damaged { .. } => {
             tracing::error!(%error, "the archive is not what was archived");
             Problem::new(INTERNAL, "an object of the archive is damaged or missing")

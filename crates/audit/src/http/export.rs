@@ -13,16 +13,23 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use contracts::errors::OVERLOADED;
-use edge::{Principal, Problem, Scope};
+use edge::{Principal, Problem, RequestInfo, Scope};
 use futures_util::stream;
 use http::{HeaderValue, Uri, header};
+use serde_json::{Value, json};
 use sinks::search::SortKey;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::access::{self, Read};
 use super::cursor::{self, Fingerprint};
 use super::filters::{Filters, wrong};
 use super::{Api, page, problems};
 use crate::model::StoredLog;
+
+/// An export, in an entry: stored before the first byte, with the query ..
+const STARTED: &str = "flotilla.logs.export_started";
+/// .. and before the last, with how much it was; or later, where it broke off.
+const ENDED: &str = "flotilla.logs.exported";
 
 /// Logs per page of the stream: bounds what one export holds in memory.
 const EXPORT_PAGE: usize = 100;
@@ -43,6 +50,7 @@ enum Format {
 pub(super) async fn export(
     State(api): State<Arc<Api>>,
     principal: Principal,
+    info: RequestInfo,
     uri: Uri,
 ) -> Result<Response, Problem> {
     principal.require(Scope::LogsExport)?;
@@ -58,19 +66,24 @@ pub(super) async fn export(
     let permit = Arc::clone(&api.exports)
         .try_acquire_owned()
         .map_err(|_| Problem::new(OVERLOADED, "too many exports are under way").retry_after(10))?;
+    let read = Read::new(STARTED, &principal, &info);
+    let begun = json!({ "query": access::query(&filters), "resumed": after.is_some() });
+    api.access.store(&read, begun).await?;
     let mut export = Export {
         api,
         principal,
+        end: Some(read.then(ENDED)),
         filters,
         fingerprint,
         format,
         next: Next::Page(after),
         count: 0,
+        bytes: 0,
         ready: VecDeque::new(),
         _permit: permit,
     };
     if format == Format::Csv {
-        export.ready.push_back(csv_rows::heading()?);
+        export.push(csv_rows::heading()?);
     }
     // The first page before the answer, so that what is wrong at the start has a status.
     export.fetch().await?;
@@ -97,11 +110,15 @@ enum Next {
 struct Export {
     api: Arc<Api>,
     principal: Principal,
+    /// The audit entry of its end, until it is told.
+    end: Option<Read>,
     filters: Filters,
     fingerprint: Fingerprint,
     format: Format,
     next: Next,
+    /// Logs, and bytes with what is around them, that were made ready for the client.
     count: u64,
+    bytes: u64,
     ready: VecDeque<Bytes>,
     _permit: OwnedSemaphorePermit,
 }
@@ -139,10 +156,27 @@ impl Export {
             Format::Ndjson => self.lines(&logs, next)?,
             Format::Csv => csv_rows::rows(&logs, self.fingerprint)?,
         };
-        if !chunk.is_empty() {
-            self.ready.push_back(chunk);
+        self.push(chunk);
+        if matches!(self.next, Next::End)
+            && let Some(read) = &self.end
+        {
+            // Before the last chunk: an export is whole only with its entry.
+            self.api.access.store(read, self.told(true)).await?;
+            self.end = None;
         }
         Ok(())
+    }
+
+    fn push(&mut self, chunk: Bytes) {
+        if !chunk.is_empty() {
+            self.bytes += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+            self.ready.push_back(chunk);
+        }
+    }
+
+    fn told(&self, complete: bool) -> Value {
+        json!({ "query": access::query(&self.filters), "results": self.count, "bytes": self.bytes,
+                "complete": complete })
     }
 
     fn lines(&self, logs: &[StoredLog], next: Option<SortKey>) -> Result<Bytes, Problem> {
@@ -160,5 +194,14 @@ impl Export {
             None => out.extend(["{\"_end\":{\"count\":", &self.count.to_string(), "}}\n"]),
         }
         Ok(Bytes::from(out))
+    }
+}
+
+impl Drop for Export {
+    /// It broke off, or the client went.
+    fn drop(&mut self) {
+        if let Some(read) = self.end.take() {
+            self.api.access.later(&read, self.told(false));
+        }
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Filters {
     pub(crate) query: Query,
     /// Every filter in a fixed order, for the cursor's fingerprint.
     pub(crate) canonical: String,
+    /// The parameters as audit entries tell them, but for the cursor.
+    pub(super) asked: serde_json::Map<String, serde_json::Value>,
     extras: BTreeMap<String, String>,
 }
 
@@ -49,6 +51,9 @@ impl Filters {
         let mut single: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in pairs {
             check_text(&name, &value)?;
+            if name != "cursor" {
+                super::access::add(&mut filters.asked, &name, &value);
+            }
             if let Some(path) = name.strip_prefix("metadata.") {
                 let path = path.to_owned();
                 filters.query.metadata.push(MetadataFilter::Equals { path, value });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use edge::{Principal, Problem, Scope};
+use edge::{Principal, Problem, RequestInfo, Scope};
 use http::Uri;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -36,6 +36,7 @@ pub(super) struct Page {
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     principal: Principal,
+    info: RequestInfo,
     uri: Uri,
 ) -> Result<Json<Page>, Problem> {
     principal.require(Scope::LogsRead)?;
@@ -50,6 +51,7 @@ pub(super) async fn list(
         .await
         .map_err(problems::sink)?;
     let (logs, next) = page::hydrate(&api, &principal.tenant, &found).await?;
+    api.access.searched(&principal, &info, &filters, logs.len()).await;
     let logs = logs.iter().map(|log| page::shown(log, "")).collect::<Result<_, _>>()?;
     let next_cursor = next.map(|key| cursor::encode(key, fingerprint));
     Ok(Json(Page { logs, next_cursor }))

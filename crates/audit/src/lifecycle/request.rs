@@ -22,6 +22,10 @@ pub enum Request {
         /// Of them, these.
         #[serde(default)]
         filter: Filter,
+        /// Of them, those of transactions below this one: what somebody was shown, and nothing that came
+        /// after. Absent: all that are there when the run is planned.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshot_xmin: Option<u64>,
     },
     /// Single logs.
     Logs {

@@ -8,6 +8,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use super::export::keys_of;
 use crate::record::{Outcome, Record};
 use crate::retention::plan::Place;
 use crate::retention::{Candidate, Planner};
@@ -15,18 +16,34 @@ use crate::retention::{Candidate, Planner};
 /// Rows of one chunk.
 pub const CHUNK_ROWS: i64 = 5_000;
 
-const CHUNK: &str = "\
-SELECT retention_class, recorded_at, id, octet_length(record) AS bytes, actor_type, actor_id, action,
-       outcome, target_types,
+/// What a plan looks at of a log; `$1` is the tenant, `$2` whether records are read.
+macro_rules! columns {
+    () => {
+        "SELECT logs.retention_class, logs.recorded_at, logs.id, octet_length(record) AS bytes, actor_type,
+       actor_id, action, outcome, target_types,
        (SELECT a.unit_id FROM archived_logs a
           JOIN archive_objects o ON o.tenant = a.tenant AND o.unit_id = a.unit_id AND o.removed_at IS NULL
          WHERE a.tenant = logs.tenant AND a.recorded_at = logs.recorded_at AND a.id = logs.id
          LIMIT 1) AS archived,
-       CASE WHEN $6 THEN record END AS record
-  FROM logs
- WHERE tenant = $1 AND recorded_at < $2 AND ingest_xid < $3::text::xid8
-   AND recorded_at >= $4 AND (recorded_at, id) > ($4, $5)
- ORDER BY recorded_at, id LIMIT $7";
+       CASE WHEN $2 THEN record END AS record
+  FROM logs"
+    };
+}
+
+const CHUNK: &str = concat!(
+    columns!(),
+    " WHERE tenant = $1 AND recorded_at < $3 AND ingest_xid < $4::text::xid8
+   AND recorded_at >= $5 AND (recorded_at, id) > ($5, $6)
+ ORDER BY recorded_at, id LIMIT $7"
+);
+
+const THESE: &str = concat!(
+    columns!(),
+    " JOIN unnest($3::text[], $4::timestamptz[], $5::uuid[]) AS n (class, at, id)
+      ON logs.retention_class = n.class AND logs.recorded_at = n.at AND logs.id = n.id
+ WHERE tenant = $1 AND ingest_xid < $6::text::xid8
+ ORDER BY logs.recorded_at, logs.id"
+);
 
 /// How far a chunk brought a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +68,11 @@ pub async fn feed(
     let with_records = planner.needs_metadata();
     let mut rows = sqlx::query(CHUNK)
         .bind(tenant.as_str())
+        .bind(with_records)
         .bind(planner.cutoff())
         .bind(planner.snapshot_xmin().to_string())
         .bind(after.recorded_at)
         .bind(after.id.0)
-        .bind(with_records)
         .bind(CHUNK_ROWS)
         .fetch(connection);
     let (mut count, mut last) = (0, after);
@@ -68,6 +85,38 @@ pub async fn feed(
         }
     }
     Ok(if count < CHUNK_ROWS { Fed::End } else { Fed::More(last) })
+}
+
+/// Feeds a plan with these logs, those that are stored, in the plan's order. A request names a thousand at
+/// most.
+pub async fn feed_these(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    planner: &mut Planner,
+    ids: &[LogId],
+) -> Result<Fed, sqlx::Error> {
+    let keys = keys_of(connection, tenant, ids).await?;
+    let (mut classes, mut times, mut stored) = (Vec::new(), Vec::new(), Vec::new());
+    for (class, at, id, _) in keys {
+        classes.push(class.as_str());
+        times.push(at);
+        stored.push(id);
+    }
+    let with_records = planner.needs_metadata();
+    let mut rows = sqlx::query(THESE)
+        .bind(tenant.as_str())
+        .bind(with_records)
+        .bind(classes)
+        .bind(times)
+        .bind(stored)
+        .bind(planner.snapshot_xmin().to_string())
+        .fetch(connection);
+    while let Some(row) = rows.try_next().await? {
+        if !planner.add(&candidate(&row)?) {
+            return Ok(Fed::Full);
+        }
+    }
+    Ok(Fed::End)
 }
 
 fn candidate(row: &PgRow) -> Result<Candidate, sqlx::Error> {

@@ -80,6 +80,25 @@ pub(crate) struct NotifyBody {
     name: Option<String>,
 }
 
+/// Which logs are archived and deleted.
+#[derive(ToSchema)]
+#[schema(example = json!({"filter": {"actions": ["invoice.*"]}, "before": "2026-01-01T00:00:00Z"}))]
+pub(crate) struct CleanupBody {
+    /// Those that it matches; an empty one needs `all`.
+    filter: Option<FilterBody>,
+    /// Of them, those recorded at this time or later.
+    #[schema(format = DateTime)]
+    from: Option<String>,
+    /// Of them, those recorded before this time, which must be over.
+    #[schema(format = DateTime)]
+    before: String,
+    /// Every log of the time, in place of a filter.
+    #[schema(default = false)]
+    all: Option<bool>,
+    /// `confirm` of the dry run; absent: this is one.
+    confirm: Option<String>,
+}
+
 /// A retention policy.
 #[derive(ToSchema)]
 #[schema(example = json!({
@@ -351,6 +370,8 @@ pub(crate) struct RunBody {
     adds_up: Option<bool>,
     /// Why it waits, failed or was cancelled.
     reason: Option<String>,
+    /// Of one that waits for its turn to be planned: when that is looked for again.
+    waits_until: Option<String>,
     /// Follows it from request to receipt.
     correlation_id: String,
     /// When it was begun.

@@ -87,6 +87,13 @@ impl Planner {
         Self { left_out: LeftOut::new(ranges), ..self }
     }
 
+    /// Of the logs that are due, only those recorded before this time: what comes later is not looked at.
+    #[must_use]
+    pub fn before(mut self, to: DateTime<Utc>) -> Self {
+        self.plan.cutoff = self.plan.cutoff.min(to);
+        self
+    }
+
     /// Logs recorded before this time are wanted.
     pub fn cutoff(&self) -> DateTime<Utc> {
         self.plan.cutoff

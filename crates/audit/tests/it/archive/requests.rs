@@ -14,7 +14,8 @@ use super::scene::{Scene, v7};
 fn time(scene: &Scene, actions: &[&str]) -> Request {
     let actions = actions.iter().map(|action| (*action).to_owned()).collect();
     let filter = Filter { actions, ..Filter::default() };
-    Request::Time { from: scene.hour, to: scene.hour + TimeDelta::milliseconds(1_000), filter }
+    let (from, to) = (scene.hour, scene.hour + TimeDelta::milliseconds(1_000));
+    Request::Time { from, to, filter, snapshot_xmin: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]
