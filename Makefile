@@ -36,12 +36,12 @@ chaos: ## ten minutes of kills, pauses, restarts and cuts on a real fleet, then 
 
 bench: ## throughput and latency beside bare baselines
 	cargo xtask parts
-	cargo build --release --package ingest-api --package index-worker --package scheduler --package fleet --package sqs-local
+	cargo build --release --package ingest-api --package index-worker --package scheduler --package fleet --package sqs-local --package archive-worker
 	cargo build --release --manifest-path bench/shove/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}"
 	cargo build --release --manifest-path bench/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}" --package bench --package contender
 	"$${CARGO_TARGET_DIR:-target}/release/bench"
 
-soak: ## the long proofs, into docs/PROOF.md: simulation, mutants, drains, fuzz targets
+soak: ## the long proofs, into docs/PROOF.md: simulation, mutants, drains, fuzz targets, memory
 	cargo xtask parts
 	cargo xtask soak
 

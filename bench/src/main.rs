@@ -14,6 +14,7 @@ mod engine;
 mod fleet;
 mod ids;
 mod ledger;
+mod lifecycle;
 mod load;
 mod machine;
 mod opensearch;
@@ -40,6 +41,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use lifecycle::Sizes;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use report::Report;
 
@@ -50,7 +52,9 @@ const BUCKETS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 30.0, 120.0];
 #[derive(Parser)]
 struct Cli {
     /// Only the groups whose name contains one of these: api, engine, engine-slow, engine-wake,
-    /// engine-shove, engine-ledger, engine-traces, engine-claims, emulator, emulator-localstack, stub, postgres, opensearch, whole, fleet.
+    /// engine-shove, engine-ledger, engine-traces, engine-claims, emulator, emulator-localstack, stub, postgres, opensearch, whole, fleet,
+    /// lifecycle-policies, lifecycle-pack, lifecycle-verify, lifecycle-messages, lifecycle-stream,
+    /// lifecycle-cleanup, lifecycle-memory, lifecycle-fetch.
     only: Vec<String>,
     /// Where to write the figures as JSON lines.
     #[arg(long, env = "BENCH_OUT")]
@@ -58,6 +62,9 @@ struct Cli {
     /// Size of the samples; 100 is what the README quotes.
     #[arg(long, default_value_t = 100)]
     scale: usize,
+    /// Rows of the larger archive of lifecycle-memory; 20,000 by scale without it.
+    #[arg(long, env = "BENCH_MEMORY_ROWS")]
+    memory_rows: Option<usize>,
 }
 
 /// Spans, log lines and metrics as the product's processes have them, since they cost something; what
@@ -118,6 +125,8 @@ async fn main() -> anyhow::Result<()> {
     if wanted("fleet") {
         fleet::run(&mut report, seconds).await?;
     }
+    let sizes = Sizes { scale: cli.scale, memory_rows: cli.memory_rows };
+    lifecycle::run(&mut report, sizes, &wanted).await?;
     report.finish(cli.out.as_deref())
 }
 

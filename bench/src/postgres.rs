@@ -106,7 +106,7 @@ async fn sweep(owner: &PgPool, worker: &PgPool, count: usize) -> anyhow::Result<
 }
 
 /// The same rows by the same statement shape over `connections`, nothing else done.
-async fn bare_inserts(
+pub async fn bare_inserts(
     pool: &PgPool,
     logs: &Arc<[NewLog]>,
     connections: usize,
@@ -130,7 +130,8 @@ async fn bare_inserts(
     Ok(logs.len() as f64 / start.elapsed().as_secs_f64())
 }
 
-async fn bare_insert(pool: &PgPool, logs: &[NewLog]) -> anyhow::Result<()> {
+/// One statement.
+pub async fn bare_insert(pool: &PgPool, logs: &[NewLog]) -> anyhow::Result<()> {
     let text = |take: fn(&NewLog) -> &str| logs.iter().map(take).collect::<Vec<&str>>();
     let list = |values: Vec<&str>| format!("{{{}}}", values.join(","));
     let kinds = |log: &NewLog| list(log.document.targets.iter().map(|t| &*t.kind).collect());

@@ -61,9 +61,13 @@ pub fn bulks(authorization: &str) -> Requests {
 
 /// A log as the API would have made it.
 pub fn item(n: u64, now: DateTime<Utc>) -> (LogId, LogItem) {
+    item_of(&event(n), now)
+}
+
+fn item_of(event: &str, now: DateTime<Utc>) -> (LogId, LogItem) {
     let id = LogId(uuid_v7_at(now, rand_bytes()));
     let rules = Rules::at(now, EventLimits::default(), false);
-    let event = event::validate_text(&event(n), &rules).expect("a valid event");
+    let event = event::validate_text(event, &rules).expect("a valid event");
     let stamp =
         Stamp { id, tenant: tenant(), recorded_at: micros(now), class: RetentionClass::Days90 };
     let origin = Origin { key_id: "bench".into(), ip: Some("192.0.2.1".into()), user_agent: None };
@@ -97,15 +101,40 @@ pub fn messages(count: usize, per_message: usize) -> (Vec<u128>, Vec<String>) {
 /// Logs ready to be stored, for the baselines.
 pub fn new_logs(count: usize) -> Vec<NewLog> {
     let now = machine::now();
-    let mut logs: Vec<NewLog> = (0..count as u64)
-        .map(|n| {
-            let (_, item) = item(n, now);
-            let record = Bytes::from(item.record.get().to_owned());
-            audit::rules::admit(&tenant(), record, &item.salt).expect("admitted")
-        })
-        .collect();
+    let mut logs: Vec<NewLog> = (0..count as u64).map(|n| new_log(n, now)).collect();
     logs.sort_by(|a, b| a.key.cmp(&b.key));
     logs
+}
+
+/// The n-th log, accepted at that time.
+pub fn new_log(n: u64, at: DateTime<Utc>) -> NewLog {
+    admitted(item(n, at).1)
+}
+
+/// The same with so many letters and digits of noise, three quarters of which no codec can save.
+pub fn noisy_log(n: u64, at: DateTime<Utc>, chars: usize) -> NewLog {
+    let event = event(n).replacen(
+        r#""metadata":{"#,
+        &format!(r#""metadata":{{"noise":"{}","#, noise(chars)),
+        1,
+    );
+    admitted(item_of(&event, at).1)
+}
+
+fn admitted(item: LogItem) -> NewLog {
+    let record = Bytes::from(item.record.get().to_owned());
+    audit::rules::admit(&tenant(), record, &item.salt).expect("admitted")
+}
+
+fn noise(chars: usize) -> String {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut text = String::with_capacity(chars + 16);
+    while text.len() < chars {
+        let random: [u8; 16] = rand_bytes();
+        text.extend(random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 62)])));
+    }
+    text.truncate(chars);
+    text
 }
 
 /// The header of a message that is sent now; its type is set when it is wrapped.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use aws_sdk_sqs::Client;
 use queue_core::driver::{EntryResults, Outgoing, QueueAttributes, ReceiveRequest};
 use queue_core::engine::{Engine, EngineConfig, Ports};
 use queue_core::{Driver, DriverError, MemoryAttempts, Received, SystemClock, Worker};
@@ -87,38 +88,80 @@ pub async fn run_with<W: Worker>(
     bodies: Vec<String>,
     tune: impl FnOnce(EngineConfig) -> EngineConfig,
 ) -> anyhow::Result<Run> {
-    let client = server.client();
-    let name = format!("{}-{}", W::NAME, uuid::Uuid::new_v4().simple());
-    let (url, dead) = sqs::create(&client, &name).await?;
-    let expected = bodies.len() as u64;
-    sqs::fill(&client, &url, bodies).await?;
-    let sqs = sqs::product(server).await?;
-    let done = CancellationToken::new();
-    let queue = Arc::new(Counted {
-        inner: sqs.queue(&name, &url),
-        calls: AtomicU64::new(0),
-        settled: AtomicU64::new(0),
-        expected,
-        done: done.clone(),
-    });
-    let ports = Ports {
-        queue: Arc::clone(&queue) as Arc<dyn Driver>,
-        dead_letters: sqs.queue("dlq", &dead),
-        attempts: Arc::new(MemoryAttempts::default()),
-        clock: Arc::new(SystemClock),
-    };
-    // Only the end of the last, empty poll depends on the wait.
-    let config = EngineConfig { wait: Duration::from_secs(1), ..EngineConfig::for_worker::<W>() };
-    let engine = Engine::new(worker, ports, tune(config))?;
-    let (before, _) = machine::processor_seconds()?;
-    let start = Instant::now();
-    let watch = async {
-        tokio::time::timeout(LIMIT, done.cancelled()).await.ok();
-        done.cancel();
-        (start.elapsed(), queue.calls.load(Ordering::Relaxed), machine::processor_seconds())
-    };
-    let (report, (took, calls, after)) = tokio::join!(engine.run(done.clone()), watch);
-    anyhow::ensure!(report.fault.is_none(), "{report:?}");
-    let processor = after?.0 - before;
-    Ok(Run { took, calls: calls as f64 / expected as f64, processor })
+    let expected = bodies.len();
+    let queue = Queue::create(server, W::NAME).await?;
+    sqs::fill(&queue.client, &queue.url, bodies).await?;
+    queue.work_off(worker, expected, tune, async { Ok(()) }).await
+}
+
+/// The same on an empty queue that `feed` fills with `expected` messages while the engine works.
+pub async fn run_fed<W: Worker, F: Future<Output = anyhow::Result<()>>>(
+    server: &SqsLocal,
+    worker: Arc<W>,
+    expected: usize,
+    feed: impl FnOnce(Client, String) -> F,
+) -> anyhow::Result<Run> {
+    let queue = Queue::create(server, W::NAME).await?;
+    let feed = feed(queue.client.clone(), queue.url.clone());
+    queue.work_off(worker, expected, |config| config, feed).await
+}
+
+/// A queue of a measurement's own.
+struct Queue<'a> {
+    server: &'a SqsLocal,
+    client: Client,
+    name: String,
+    url: String,
+    dead: String,
+}
+
+impl<'a> Queue<'a> {
+    async fn create(server: &'a SqsLocal, worker: &str) -> anyhow::Result<Self> {
+        let client = server.client();
+        let name = format!("{worker}-{}", uuid::Uuid::new_v4().simple());
+        let (url, dead) = sqs::create(&client, &name).await?;
+        Ok(Self { server, client, name, url, dead })
+    }
+
+    /// Runs the engine until `expected` messages are settled, and `feed` beside it.
+    async fn work_off<W: Worker>(
+        &self,
+        worker: Arc<W>,
+        expected: usize,
+        tune: impl FnOnce(EngineConfig) -> EngineConfig,
+        feed: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<Run> {
+        let sqs = sqs::product(self.server).await?;
+        let done = CancellationToken::new();
+        let queue = Arc::new(Counted {
+            inner: sqs.queue(&self.name, &self.url),
+            calls: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
+            expected: expected as u64,
+            done: done.clone(),
+        });
+        let ports = Ports {
+            queue: Arc::clone(&queue) as Arc<dyn Driver>,
+            dead_letters: sqs.queue("dlq", &self.dead),
+            attempts: Arc::new(MemoryAttempts::default()),
+            clock: Arc::new(SystemClock),
+        };
+        // Only the end of the last, empty poll depends on the wait.
+        let wait = Duration::from_secs(1);
+        let config = EngineConfig { wait, ..EngineConfig::for_worker::<W>() };
+        let engine = Engine::new(worker, ports, tune(config))?;
+        let (before, _) = machine::processor_seconds()?;
+        let start = Instant::now();
+        let watch = async {
+            tokio::time::timeout(LIMIT, done.cancelled()).await.ok();
+            done.cancel();
+            (start.elapsed(), queue.calls.load(Ordering::Relaxed), machine::processor_seconds())
+        };
+        let (report, (took, calls, after), fed) =
+            tokio::join!(engine.run(done.clone()), watch, feed);
+        anyhow::ensure!(report.fault.is_none(), "{report:?}");
+        fed?;
+        let processor = after?.0 - before;
+        Ok(Run { took, calls: calls as f64 / expected as f64, processor })
+    }
 }

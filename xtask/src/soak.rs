@@ -1,7 +1,9 @@
 //! `make soak`: the long proofs. The simulation over many seeds, each mutant of the engine against the
-//! invariant that it must break, drains by real signals, the fuzz targets; what came of them goes
-//! into `docs/PROOF.md`. It stops at nothing: a part that fails is a row, and the run fails at its end.
+//! invariant that it must break, drains by real signals, the fuzz targets, ten million rows through the
+//! archive worker; what came of them goes into `docs/PROOF.md`. It stops at nothing: a part that fails is
+//! a row, and the run fails at its end.
 
+mod archive;
 mod binary;
 mod drain;
 mod fuzz;
@@ -27,6 +29,8 @@ pub(crate) enum Part {
     Drain,
     /// Arbitrary input to everything that reads.
     Fuzz,
+    /// The archive worker's memory over many rows.
+    Archive,
 }
 
 /// What to run and how much of it.
@@ -50,6 +54,9 @@ pub(crate) struct Soak {
     /// Seconds for each fuzz target.
     #[arg(long, default_value_t = 60)]
     fuzz_seconds: u64,
+    /// Rows through the archive worker; ten million need some 20 GB in the temporary directory.
+    #[arg(long, default_value_t = 10_000_000)]
+    archive_rows: u64,
     /// Leaves docs/PROOF.md as it is.
     #[arg(long)]
     no_report: bool,
@@ -96,6 +103,9 @@ pub(crate) fn run(root: &Path, soak: &Soak) -> Result<ExitCode> {
     }
     if wanted(Part::Fuzz) {
         rows.extend(fuzz::prove(root, soak.fuzz_seconds));
+    }
+    if wanted(Part::Archive) {
+        rows.push(archive::prove(root, soak.archive_rows));
     }
     let whole = soak.mutant.is_none();
     if whole && !soak.no_report {
