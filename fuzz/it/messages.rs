@@ -141,7 +141,7 @@ fn bare_messages() {
     let from = Bare { message_id: "m-1", sent_at: DateTime::from_timestamp_millis(0).unwrap() };
     let read = |text: &str| match BareMessage::decode_bare(text, &from) {
         Some(Ok((header, message))) => {
-            assert_eq!(header.kind, message.kind);
+            assert_eq!(header.kind, message.kind());
             if let Some(enveloped) = in_envelope::<BareMessage>(text, &from) {
                 let envelope = Envelope::from_json(&enveloped).unwrap();
                 assert_eq!(envelope.header, header, "the same identity in its envelope");

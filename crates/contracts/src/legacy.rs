@@ -1,6 +1,7 @@
 //! The bare shape of the legacy queue, `{"type", "tenant_id", "log_id"?, "data"}`, for producers
-//! that have not moved yet. It is only read: this build never sends one, and whether the tenant it
-//! names may be believed is the worker's decision (an allow-list), not this file's.
+//! that have not moved yet. It is only read: this build never sends one. Whether the tenant that it names
+//! may be believed (an allow-list), and what becomes of a type that nobody knows, is the worker's decision
+//! and not this file's.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -26,7 +27,7 @@ pub struct BareMessage {
     /// The log it is about, where the type needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_id: Option<LogId>,
-    /// The event, or the array of events, or the change.
+    /// The event, the array of events, the change, or what the newer queue's message of the type says.
     pub data: Box<RawValue>,
 }
 
@@ -35,14 +36,31 @@ pub fn legacy_id(sqs_message_id: &str) -> Uuid {
     Uuid::new_v5(&NAMESPACE, sqs_message_id.as_bytes())
 }
 
-/// The types that the old producers send and that the index worker understands.
-const KINDS: [&str; 4] = ["INDEX", "BULK_INDEX", "UPDATE", "DELETE"];
+/// The types that the old producers know: those of the four audit queues.
+const KINDS: [&str; 13] = [
+    "INDEX",
+    "BULK_INDEX",
+    "UPDATE",
+    "DELETE",
+    "ARCHIVE_BY_POLICY",
+    "ARCHIVE_BY_DATE",
+    "BULK_ARCHIVE",
+    "CLEANUP_ARCHIVED",
+    "CLEANUP_BY_POLICY",
+    "CLEANUP_EXPIRED",
+    "SCHEDULE_RETENTION",
+    "EVALUATE_POLICY",
+    "POLICY_NOTIFICATION",
+];
+/// Stands for every other type. No later build will know one: the list is closed, and new types travel on
+/// the newer queues. So it is read, and the worker rejects it at once.
+pub const UNKNOWN_KIND: &str = "UNKNOWN";
 
 impl Message for BareMessage {
     const QUEUE: &'static QueueSpec = &catalogue::AUDIT_LEGACY;
 
     fn kind(&self) -> &'static str {
-        KINDS.into_iter().find(|kind| *kind == self.kind).unwrap_or("UNKNOWN")
+        KINDS.into_iter().find(|kind| *kind == self.kind).unwrap_or(UNKNOWN_KIND)
     }
 
     fn version(&self) -> u32 {
@@ -55,9 +73,6 @@ impl Message for BareMessage {
 
     /// Inside an envelope, as a dead-lettered part travels.
     fn decode(header: &Header, body: &RawValue) -> Result<Self, DecodeError> {
-        if !KINDS.contains(&header.kind.as_str()) {
-            return Err(DecodeError::UnknownType(header.kind.clone()));
-        }
         if header.v != 1 {
             return Err(DecodeError::UnknownVersion {
                 kind: header.kind.clone(),
@@ -78,12 +93,9 @@ impl Message for BareMessage {
 
     fn decode_bare(text: &str, from: &Bare<'_>) -> Option<Result<(Header, Self), DecodeError>> {
         let message: Self = serde_json::from_str(text).ok()?;
-        if !KINDS.contains(&message.kind.as_str()) {
-            return Some(Err(DecodeError::UnknownType(message.kind)));
-        }
         let header = Header {
             v: 1,
-            kind: message.kind.clone(),
+            kind: message.kind().to_owned(),
             id: EnvelopeId(legacy_id(from.message_id)),
             tenant: message.tenant_id.clone(),
             recorded_at: from.sent_at,

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use contracts::audit::{BulkIndex, IndexMessage, LogItem};
 use contracts::{Header, Tenant};
+use database::Database;
 use queue_core::{
     Attempt, AttemptStore, ClaimStore, Clock, Delivery, Failure, Probe, RejectedPart, Worker,
 };
@@ -62,6 +63,7 @@ pub struct IndexWorker {
     probes: Vec<Arc<dyn Probe>>,
     legacy_tenants: Vec<Tenant>,
     claims: Option<Arc<dyn ClaimStore>>,
+    outbox: Option<Database>,
 }
 
 impl IndexWorker {
@@ -70,13 +72,24 @@ impl IndexWorker {
         let Parts { store, search, feed, attempts, clock, probes, limits, legacy_tenants } = parts;
         let batches =
             Batches::new(limits, Arc::clone(&store), Arc::clone(&search), Arc::clone(&feed), clock);
-        Self { batches, store, search, feed, attempts, probes, legacy_tenants, claims: None }
+        let (claims, outbox) = (None, None);
+        Self { batches, store, search, feed, attempts, probes, legacy_tenants, claims, outbox }
     }
 
     /// The same, with a store for messages over the broker's limit.
     #[must_use]
     pub fn claiming(self, claims: Option<Arc<dyn ClaimStore>>) -> Self {
         Self { claims, ..self }
+    }
+
+    /// The same, with the database whose outbox takes what the legacy queue holds for other queues.
+    #[must_use]
+    pub fn forwarding(self, database: &Database) -> Self {
+        Self { outbox: Some(database.clone()), ..self }
+    }
+
+    pub(super) fn outbox(&self) -> Option<&Database> {
+        self.outbox.as_ref()
     }
 
     pub(super) fn legacy_tenants(&self) -> &[Tenant] {

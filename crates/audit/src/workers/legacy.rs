@@ -1,6 +1,11 @@
-//! The legacy queue's lane of the index worker: bare messages of producers that have not moved yet,
-//! turned into what the API would have made of them. Their ids follow from the SQS message id, so a
-//! redelivery is the same log; a tenant is believed only when the allow-list names it.
+//! The legacy queue's lane of the index worker: bare messages of producers that have not moved yet. Those
+//! about logs are turned into what the API would have made of them; those of the archive, cleanup and
+//! retention types go to their own queues, and every other type is a dead letter at once. Their ids follow
+//! from the SQS message id, so a redelivery is the same log; a tenant is believed only when the allow-list
+//! names it.
+
+pub mod events;
+mod onward;
 
 use std::sync::Arc;
 
@@ -8,9 +13,10 @@ use bytes::Bytes;
 use chassis::Companion;
 use chrono::{DateTime, Utc};
 use contracts::audit::{Delete, Requester, Update};
-use contracts::errors::{FORBIDDEN, INTERNAL, MALFORMED_MESSAGE};
-use contracts::legacy::BareMessage;
-use contracts::{Envelope, Header, LogId, RetentionClass};
+use contracts::errors::{DATABASE_UNAVAILABLE, FORBIDDEN, INTERNAL, MALFORMED_MESSAGE};
+use contracts::legacy::{BareMessage, UNKNOWN_KIND};
+use contracts::{Envelope, Header, LogId, Message, RetentionClass};
+use database::outbox::PutError;
 use queue_core::{
     Attempt, ClaimStore, Delivery, Error, Failure, Probe, Reason, RejectedPart, Worker,
 };
@@ -18,6 +24,8 @@ use rand::Rng;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use self::events::{Outcome, Taken};
+use self::onward::Onward;
 use super::index::{self, IndexWorker};
 use crate::event::{self, EventLimits, Origin, Rules, Stamp};
 use crate::model::NewLog;
@@ -83,18 +91,34 @@ impl LegacyIndexWorker {
         message: &BareMessage,
         attempt: Attempt,
     ) -> Result<Vec<RejectedPart>, Failure> {
+        let done = self.sort_out(header, message, attempt).await;
+        let outcome = match &done {
+            Ok((outcome, _)) => *outcome,
+            Err(Failure::Reject(_)) => Outcome::Rejected,
+            Err(_) => Outcome::Later,
+        };
+        Taken { kind: message.kind(), outcome }.emit();
+        done.map(|(_, parts)| parts)
+    }
+
+    async fn sort_out(
+        &self,
+        header: &Header,
+        message: &BareMessage,
+        attempt: Attempt,
+    ) -> Result<(Outcome, Vec<RejectedPart>), Failure> {
         if !self.lead.legacy_tenants().contains(&message.tenant_id) {
             return Err(Failure::Reject(Reason {
                 code: FORBIDDEN,
                 message: format!("tenant {} is not in LEGACY_TENANTS", message.tenant_id),
             }));
         }
-        match message.kind.as_str() {
+        let parts = match message.kind() {
             "INDEX" => {
                 let items = [(0, &*message.data, LogId(header.id.0))];
                 match self.index(header, message, &items).await?.pop() {
-                    Some(part) => Err(Failure::Reject(part.reason)),
-                    None => Ok(Vec::new()),
+                    Some(part) => return Err(Failure::Reject(part.reason)),
+                    None => Vec::new(),
                 }
             }
             "BULK_INDEX" => {
@@ -105,12 +129,30 @@ impl LegacyIndexWorker {
                     .enumerate()
                     .map(|(index, event)| (index, event, id(index)))
                     .collect();
-                self.index(header, message, &items).await
+                self.index(header, message, &items).await?
             }
-            "UPDATE" => self.update(header, message, attempt).await.map(|()| Vec::new()),
-            "DELETE" => self.delete(header, message, attempt).await.map(|()| Vec::new()),
-            other => Err(malformed(format!("legacy type {other:?}"))),
-        }
+            "UPDATE" => self.update(header, message, attempt).await.map(|()| Vec::new())?,
+            "DELETE" => self.delete(header, message, attempt).await.map(|()| Vec::new())?,
+            UNKNOWN_KIND => return Err(Failure::Reject(onward::unknown(&message.kind))),
+            _ => {
+                self.forward(header, message).await?;
+                return Ok((Outcome::Forwarded, Vec::new()));
+            }
+        };
+        Ok((Outcome::Handled, parts))
+    }
+
+    /// To the queue of its type; the legacy queue's copy is settled after that is committed.
+    async fn forward(&self, header: &Header, message: &BareMessage) -> Result<(), Failure> {
+        let onward = Onward::read(header, message, &requester()).map_err(Failure::Reject)?;
+        let Some(database) = self.lead.outbox() else {
+            let what = "this worker was built without an outbox".to_owned();
+            return Err(Failure::Retry(Error::infrastructure(DATABASE_UNAVAILABLE, what)));
+        };
+        onward.put(database).await.map_err(|error| match error {
+            PutError::Database(error) => database::classify(&error).failure(error.to_string()),
+            other => malformed(other.to_string()),
+        })
     }
 
     async fn index(

@@ -5,3 +5,4 @@ mod erasure;
 mod faults;
 mod ingest;
 mod legacy;
+mod legacy_onward;

@@ -120,7 +120,12 @@ pub(crate) fn erasure(tenant: &Tenant, id: LogId, at: DateTime<Utc>) -> NewErasu
     }
 }
 
-fn worker(store: Arc<dyn LogStore>, search: SharedSearch, feed: Arc<dyn Announce>) -> IndexWorker {
+fn worker(
+    database: &Database,
+    store: Arc<dyn LogStore>,
+    search: SharedSearch,
+    feed: Arc<dyn Announce>,
+) -> IndexWorker {
     IndexWorker::new(Parts {
         store,
         search,
@@ -131,6 +136,7 @@ fn worker(store: Arc<dyn LogStore>, search: SharedSearch, feed: Arc<dyn Announce
         limits: BatchLimits::default(),
         legacy_tenants: vec!["legacy-shop".parse().unwrap()],
     })
+    .forwarding(database)
 }
 
 /// A worker on a database of its own.
@@ -156,7 +162,7 @@ impl Scene {
         let feed = Arc::new(Feed::default());
         let store = wrap(Arc::new(PostgresLogs::new(database.clone())));
         let announce = Arc::clone(&feed) as Arc<dyn Announce>;
-        let worker = worker(store, Arc::clone(&search), announce);
+        let worker = worker(&database, store, Arc::clone(&search), announce);
         let now = SystemClock.now().duration_trunc(TimeDelta::milliseconds(1)).unwrap();
         Self { database, search, feed, worker: Arc::new(worker), now, cluster }
     }
@@ -164,7 +170,12 @@ impl Scene {
     /// A second worker on the same stores, whose announcements go elsewhere.
     pub(crate) fn announcing_to(&self, feed: Arc<dyn Announce>) -> IndexWorker {
         let store = Arc::new(PostgresLogs::new(self.database.clone()));
-        worker(store, Arc::clone(&self.search), feed)
+        worker(&self.database, store, Arc::clone(&self.search), feed)
+    }
+
+    /// The owner's pool: what no worker may do.
+    pub(crate) fn owner(&self) -> Database {
+        self.cluster.connect(Role::Owner)
     }
 
     /// Ids that a query finds, newest first.

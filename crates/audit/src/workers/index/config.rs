@@ -68,6 +68,7 @@ impl Service for IndexWorker {
             limits: BatchLimits::default(),
             legacy_tenants: config.legacy_tenants,
         })
+        .forwarding(&database)
         .claiming(sinks::objects::open(&config.claims).await))
     }
 

@@ -29,13 +29,13 @@ fn bare(scene: &Scene, id: &str, text: &str) -> (Header, BareMessage) {
     BareMessage::decode_bare(text, &from).unwrap().unwrap()
 }
 
-async fn process(scene: &Scene, id: &str, text: &str) -> Result<Vec<RejectedPart>, Failure> {
+pub(super) async fn process(scene: &Scene, id: &str, text: &str) -> Result<Vec<RejectedPart>, Failure> {
     let worker = LegacyIndexWorker::beside(&scene.worker);
     let (header, message) = bare(scene, id, text);
     worker.process(&header, &message, first_attempt(scene.now)).await
 }
 
-fn text(kind: &str, data: &str) -> String {
+pub(super) fn text(kind: &str, data: &str) -> String {
     format!(r#"{{"type":"{kind}","tenant_id":"legacy-shop","data":{data}}}"#)
 }
 
