@@ -103,12 +103,14 @@ pub enum CrashPoint {
     AfterStart,
     /// A page of units has its messages in the outbox; the message is not settled.
     AfterUnitsTold,
+    /// A target has a notification; the ledger does not know.
+    AfterNotified,
 }
 
 impl CrashPoint {
     /// Every point, in the order of the path: [`Self::API`], [`Self::WORKER`],
     /// [`Self::SEALER`], [`Self::ARCHIVE`], [`Self::CLEANUP`], then [`Self::RETENTION`].
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 50] = [
         Self::AfterReserve,
         Self::AfterPublish,
         Self::AfterMark,
@@ -158,6 +160,7 @@ impl CrashPoint {
         Self::AfterRunBegun,
         Self::AfterStart,
         Self::AfterUnitsTold,
+        Self::AfterNotified,
     ];
 
     /// The points of the API.
@@ -223,7 +226,8 @@ impl CrashPoint {
     ];
 
     /// The points of the retention worker that are its own; it passes those of a plan as well.
-    pub const RETENTION: [Self; 3] = [Self::AfterRunBegun, Self::AfterStart, Self::AfterUnitsTold];
+    pub const RETENTION: [Self; 4] =
+        [Self::AfterRunBegun, Self::AfterStart, Self::AfterUnitsTold, Self::AfterNotified];
 
     /// The name in `CRASH_POINT`.
     pub const fn as_str(self) -> &'static str {
@@ -277,6 +281,7 @@ impl CrashPoint {
             Self::AfterRunBegun => "after-run-begun",
             Self::AfterStart => "after-start",
             Self::AfterUnitsTold => "after-units-told",
+            Self::AfterNotified => "after-notified",
         }
     }
 }

@@ -10,6 +10,7 @@ use sinks::notify::{Notification, NotifyError, Severity};
 use uuid::Uuid;
 
 use super::{RetentionWorker, database};
+use crate::crash::{CrashPoint, reach};
 use crate::lifecycle::{Basis, Run};
 use crate::retention::Policy;
 use crate::store::{Large, policies};
@@ -60,6 +61,7 @@ impl RetentionWorker {
         let key = EffectKey::named(SCOPE, tenant.clone(), &name);
         let told = async {
             let receipt = self.notifier.deliver(&notification, &target).await.map_err(failure)?;
+            reach(CrashPoint::AfterNotified);
             Ok(Outcome::new(receipt.said).unwrap_or_default())
         };
         once(&*self.effects, delivery, &key, target.promise(), told).await?;
