@@ -1,6 +1,7 @@
 # What each process may do with the archive: what its code asks S3 and KMS for, and no more. Attach each
 # policy to the role of that process. None of them changes or bypasses a lock or rewrites tags;
-# `scheduler`, `retention-worker` and `index-worker` ask the archive for nothing and get nothing.
+# `retention-worker` and `index-worker` ask the archive for nothing and get nothing; `scheduler` compares it by
+# the hour where it is given `archive-reader`.
 
 variable "archive_object_kms_key_arns" {
   description = "Keys that objects are written with besides archive_kms_key_arn: ARCHIVE_SSE_KMS_KEY_ID"
@@ -29,6 +30,7 @@ locals {
     "archive-worker" = data.aws_iam_policy_document.archive_worker.json
     "cleanup-worker" = data.aws_iam_policy_document.cleanup_worker.json
     "ingest-api"     = data.aws_iam_policy_document.ingest_api.json
+    "scheduler"      = data.aws_iam_policy_document.scheduler.json
     "archive-reader" = data.aws_iam_policy_document.archive_reader.json
   }
 }
@@ -267,7 +269,53 @@ data "aws_iam_policy_document" "ingest_api" {
   }
 }
 
-# `fleetctl verify`, `fleetctl evidence`: whoever checks the archive, from the bucket itself.
+# Compares the archive's names and chains with PostgreSQL, and reads no object.
+data "aws_iam_policy_document" "scheduler" {
+  statement {
+    sid       = "Names"
+    actions   = ["s3:ListBucket"]
+    resources = [aws_s3_bucket.archive.arn]
+  }
+
+  statement {
+    sid       = "Proofs"
+    actions   = ["s3:GetObject"]
+    resources = [local.archive_proofs]
+  }
+
+  dynamic "statement" {
+    for_each = length(local.archive_kms_keys) > 0 ? [local.archive_kms_keys] : []
+
+    content {
+      sid       = "Keys"
+      actions   = ["kms:Decrypt"]
+      resources = statement.value
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.heads_bucket_arn == null ? [] : [var.heads_bucket_arn]
+
+    content {
+      sid       = "HeadNames"
+      actions   = ["s3:ListBucket"]
+      resources = [statement.value]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.heads_bucket_arn == null ? [] : [var.heads_bucket_arn]
+
+    content {
+      sid       = "Heads"
+      actions   = ["s3:GetObject"]
+      resources = ["${statement.value}/proof/*/heads/*"]
+    }
+  }
+}
+
+# `fleetctl verify`, `fleetctl evidence`, `fleetctl audit reconcile`: whoever checks the archive, from the
+# bucket itself.
 data "aws_iam_policy_document" "archive_reader" {
   statement {
     sid       = "Names"
@@ -288,6 +336,26 @@ data "aws_iam_policy_document" "archive_reader" {
       sid       = "Keys"
       actions   = ["kms:Decrypt"]
       resources = statement.value
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.heads_bucket_arn == null ? [] : [var.heads_bucket_arn]
+
+    content {
+      sid       = "HeadNames"
+      actions   = ["s3:ListBucket"]
+      resources = [statement.value]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.heads_bucket_arn == null ? [] : [var.heads_bucket_arn]
+
+    content {
+      sid       = "Heads"
+      actions   = ["s3:GetObject"]
+      resources = ["${statement.value}/proof/*/heads/*"]
     }
   }
 }

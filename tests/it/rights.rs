@@ -8,7 +8,7 @@ type Actions = BTreeSet<String>;
 
 /// A call of the port of objects, as the sources have it, and what S3 asks of the caller. Names that S3
 /// says are absent, and not forbidden, need `s3:ListBucket`, which every worker has for its probe.
-const CALLS: [(&str, &[&str]); 12] = [
+const CALLS: [(&str, &[&str]); 13] = [
     ("objects.put(", &["s3:PutObject"]),
     ("objects.put_with(", &["s3:PutObject"]),
     ("objects.get(", &["s3:GetObject"]),
@@ -16,6 +16,7 @@ const CALLS: [(&str, &[&str]); 12] = [
     ("objects.read(", &["s3:GetObject"]),
     ("objects.head(", &["s3:GetObject"]),
     ("objects.list(", &["s3:ListBucket"]),
+    ("objects.list_folders(", &["s3:ListBucket"]),
     ("objects.list_uploads(", &["s3:ListBucketMultipartUploads"]),
     ("objects.abort(", &["s3:AbortMultipartUpload"]),
     ("sweep_uploads(", &["s3:ListBucketMultipartUploads", "s3:AbortMultipartUpload"]),
@@ -62,7 +63,7 @@ struct Process {
 
 const AUDIT: &str = "crates/audit/src";
 
-const PROCESSES: [Process; 3] = [
+const PROCESSES: [Process; 4] = [
     Process {
         policy: "archive_worker",
         sources: &["archive", "workers/archive.rs", "workers/archive"],
@@ -83,6 +84,13 @@ const PROCESSES: [Process; 3] = [
         ],
         without: &[],
         beside: &["s3:ListBucket"],
+    },
+    // It looks; `fleetctl audit reconcile` mends.
+    Process {
+        policy: "scheduler",
+        sources: &["reconcile.rs", "reconcile"],
+        without: &["reconcile/proved.rs", "reconcile/mend.rs"],
+        beside: &[],
     },
     Process {
         policy: "ingest_api",
@@ -205,6 +213,7 @@ fn what_a_lock_a_key_and_a_second_store_need_is_there_where_they_are() {
     let locks = "s3:GetObjectLegalHold s3:GetObjectRetention s3:PutObjectRetention";
     let (writes, reads) = ("kms:Decrypt kms:GenerateDataKey", "kms:Decrypt");
     let (signs, copies) = ("kms:GetPublicKey kms:Sign", "s3:GetObject s3:PutObject");
+    let compares = "s3:GetObject s3:ListBucket";
     for (policy, only, expected) in [
         ("archive_worker", lock, locks),
         ("cleanup_worker", lock, looks),
@@ -216,6 +225,10 @@ fn what_a_lock_a_key_and_a_second_store_need_is_there_where_they_are() {
         ("cleanup_worker", sign, signs),
         ("archive_worker", heads, copies),
         ("cleanup_worker", heads, copies),
+        ("scheduler", heads, compares),
+        ("archive_reader", heads, compares),
+        ("scheduler", keys, reads),
+        ("scheduler", sign, ""),
         ("ingest_api", sign, ""),
         ("ingest_api", lock, ""),
         ("archive_reader", sign, ""),
