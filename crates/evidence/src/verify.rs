@@ -7,6 +7,7 @@
 mod chain;
 mod claims;
 mod finding;
+mod follow;
 mod heads;
 mod keyring;
 mod objects;
@@ -31,6 +32,7 @@ use objects::Objects;
 
 pub use chain::Counts;
 pub use finding::{Code, FINDINGS_MAX, Finding};
+pub use follow::{Begin, Broken, Follower};
 pub use heads::Proven;
 pub use objects::{DELETED_IDS_BYTES_MAX, Totals};
 

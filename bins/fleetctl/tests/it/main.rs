@@ -14,6 +14,7 @@ mod json;
 mod keys;
 mod parked;
 mod reading;
+mod reconcile;
 mod redrive;
 mod retention;
 mod signing;

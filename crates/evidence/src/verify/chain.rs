@@ -194,38 +194,11 @@ impl<'a> Chain<'a> {
             findings.add(Code::DocumentMisplaced, file, detail);
             return None;
         }
-        if let Some((code, detail)) = self.mistrusted(&sealed) {
+        if let Some((code, detail)) = mistrusted(self.keys, self.signer.as_deref(), &sealed) {
             findings.add(code, file, detail);
             return None;
         }
         Some(sealed)
-    }
-
-    /// What is wrong with the signatures, if anything is.
-    fn mistrusted(&self, sealed: &Sealed) -> Option<(Code, String)> {
-        let (id, kind) = (&sealed.document.header.key_id, sealed.document.body.kind());
-        let signers = sealed.note.key_ids();
-        match self.keys.get(id).map(|key| sealed.note.signed_by(key)) {
-            None => {
-                let what = format!("its key {id} is not trusted; it is signed by {signers}");
-                return Some((foreign(kind), what));
-            }
-            Some(Signed::Absent) => {
-                let what = format!("its key is {id}, and it is signed by {signers}");
-                return Some((foreign(kind), what));
-            }
-            Some(Signed::Forged) => {
-                return Some((edited(kind), format!("the signature of {id} is not that key's")));
-            }
-            Some(Signed::Valid) => {}
-        }
-        if key_record(sealed).is_some_and(|record| !self.keys.accepts(record, &sealed.note)) {
-            let what = "the key that it introduces did not sign it".to_owned();
-            return Some((Code::KeyRecordForged, what));
-        }
-        let expected = self.signer.as_ref().filter(|expected| *expected != id)?;
-        let what = format!("it is signed by {id}; the chain's key is {expected} here");
-        Some((Code::SignedByRetiredKey, what))
     }
 
     /// Whether it follows the document before it.
@@ -271,7 +244,39 @@ impl<'a> Chain<'a> {
     }
 }
 
-fn unreadable(error: &BadDocument, kind: Kind) -> Code {
+/// What is wrong with a document's signatures, if anything is; `signer` is the chain's key at its place,
+/// where that is known.
+pub(super) fn mistrusted(
+    keys: &Keyring,
+    signer: Option<&str>,
+    sealed: &Sealed,
+) -> Option<(Code, String)> {
+    let (id, kind) = (&sealed.document.header.key_id, sealed.document.body.kind());
+    let signers = sealed.note.key_ids();
+    match keys.get(id).map(|key| sealed.note.signed_by(key)) {
+        None => {
+            let what = format!("its key {id} is not trusted; it is signed by {signers}");
+            return Some((foreign(kind), what));
+        }
+        Some(Signed::Absent) => {
+            let what = format!("its key is {id}, and it is signed by {signers}");
+            return Some((foreign(kind), what));
+        }
+        Some(Signed::Forged) => {
+            return Some((edited(kind), format!("the signature of {id} is not that key's")));
+        }
+        Some(Signed::Valid) => {}
+    }
+    if key_record(sealed).is_some_and(|record| !keys.accepts(record, &sealed.note)) {
+        let what = "the key that it introduces did not sign it".to_owned();
+        return Some((Code::KeyRecordForged, what));
+    }
+    let expected = signer.filter(|expected| *expected != id)?;
+    let what = format!("it is signed by {id}; the chain's key is {expected} here");
+    Some((Code::SignedByRetiredKey, what))
+}
+
+pub(super) fn unreadable(error: &BadDocument, kind: Kind) -> Code {
     match error {
         BadDocument::Edited { .. } => edited(kind),
         _ => Code::DocumentUnreadable,

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod bundles;
+mod following;
 mod programs;
 mod scene;
 mod verdicts;
