@@ -1,5 +1,7 @@
 //! Partitions of `logs`: made ahead of the time they hold, counted so that running out is an alarm
-//! long before it is an error. Dropping them is retention's work, never done here.
+//! long before it is an error. What is empty and long over goes by [`retire`].
+
+pub mod retire;
 
 use chrono::{DateTime, Days, Utc};
 use contracts::RetentionClass;

@@ -127,6 +127,7 @@ async fn postgres(settings: &Settings) -> Vec<Finding> {
         Ok(()) => vec![
             Finding::good("PostgreSQL", "answers, the schema fits this release"),
             partitions(&database).await,
+            retired(&database).await,
             parked(settings).await,
             unsettled(settings).await,
         ],
@@ -146,6 +147,29 @@ async fn partitions(database: &database::Database) -> Finding {
             if alarming { Finding::bad(what, found, hint) } else { Finding::good(what, found) }
         }
     }
+}
+
+async fn retired(database: &database::Database) -> Finding {
+    let what = "partitions retired";
+    let summary = match database::partitions::retire::summary(database.pool()).await {
+        Ok(summary) => summary,
+        Err(error) => return Finding::bad(what, error.to_string(), "`fleetctl migrate`"),
+    };
+    let bytes = |bytes: i64| indicatif::HumanBytes(bytes.unsigned_abs());
+    if !summary.occupied.is_empty() {
+        let found = format!("rows by hand in {}", summary.occupied.join(", "));
+        let hint =
+            "detached, and not dropped since somebody wrote into it: attach it again, or empty it";
+        return Finding::bad(what, found, hint);
+    }
+    let found = format!(
+        "{} detached ({}), {} dropped in 30 days ({} came back)",
+        summary.waiting,
+        bytes(summary.waiting_bytes),
+        summary.dropped,
+        bytes(summary.dropped_bytes)
+    );
+    Finding::good(what, found)
 }
 
 async fn search(settings: &Settings) -> Finding {

@@ -29,7 +29,14 @@ async fn doctor_names_each_dependency_that_is_down_and_what_to_do() {
     let rows = fleet.type_in(&["doctor", "--json"]).await.ok().lines();
     assert!(bad(&rows).is_empty(), "{rows:?}");
     let table = fleet.type_in(&["doctor"]).await.ok();
-    for what in ["PostgreSQL", "partitions made ahead", "Redis", "queue audit-index", "API"] {
+    for what in [
+        "PostgreSQL",
+        "partitions made ahead",
+        "partitions retired",
+        "Redis",
+        "queue audit-index",
+        "API",
+    ] {
         assert!(table.out.contains(what), "{what}: {table:?}");
     }
     let postgres = format!("postgres://nobody@{NOBODY}/none");

@@ -3,5 +3,7 @@
 
 mod alerts;
 mod duties;
+mod reconcile;
+mod retirement;
 mod schedules;
 mod takeover;

@@ -1,12 +1,14 @@
 //! The store as a port, so that the worker's path can be measured with a stub and tested with
 //! faults; and the one real store behind it. It retries what PostgreSQL itself asks to retry
-//! (deadlocks, serialization failures), free of charge for the message, and nothing else.
+//! (deadlocks, serialization failures), free of charge for the message, and nothing else. A log that comes so
+//! late that its partition was retired gets it back.
 
 use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::{LogId, Tenant};
+use database::partitions::retire;
 use database::{Database, DbErrorClass, classify};
 use rand::Rng;
 
@@ -72,15 +74,38 @@ impl PostgresLogs {
     pub fn new(database: Database) -> Self {
         Self { database }
     }
+
+    /// Makes the log's partition anew, where it had one that is retired, and stores it, in one transaction:
+    /// between two, the next round would find the partition empty. `None` when it had none.
+    async fn insert_late(&self, log: &NewLog) -> Result<Option<Inserted>, StoreError> {
+        again(|| async {
+            let mut transaction = self.database.pool().begin().await?;
+            let key = &log.key;
+            if !retire::remake(&mut transaction, key.class, key.recorded_at).await? {
+                return Ok(None);
+            }
+            let inserted = super::insert_batch(&mut transaction, std::slice::from_ref(log)).await?;
+            transaction.commit().await?;
+            Ok(Some(inserted))
+        })
+        .await
+    }
 }
 
 #[async_trait]
 impl LogStore for PostgresLogs {
     async fn insert(&self, logs: &[NewLog]) -> Result<Inserted, StoreError> {
-        again(|| async {
+        let inserted = again(|| async {
             super::insert_batch(&mut *self.database.pool().acquire().await?, logs).await
         })
-        .await
+        .await;
+        match (inserted, logs) {
+            // Alone: now it is known whose partition is missing.
+            (Err(error), [log]) if error.class == DbErrorClass::NoPartition => {
+                self.insert_late(log).await?.ok_or(error)
+            }
+            (inserted, _) => inserted,
+        }
     }
 
     async fn fetch(&self, keys: &[LogKey]) -> Result<Vec<StoredLog>, StoreError> {

@@ -30,7 +30,8 @@ const SOON: TimeDelta = TimeDelta::hours(24);
 const DOUBTS_MAX: usize = 20;
 /// Effects in doubt that letters are compared with.
 const UNSETTLED_MAX: usize = 10_000;
-/// `7d` and longer; a partition is dropped when all of it is older than its class.
+/// `7d` and longer. A log that is older than its class goes by the next run of a policy, and where it never had a
+/// partition, none is waited for (`audit::rules::unplaced`).
 const CLASS_DAYS: [(&str, i64); 5] =
     [("7d", 7), ("30d", 30), ("90d", 90), ("1y", 366), ("7y", 7 * 366)];
 

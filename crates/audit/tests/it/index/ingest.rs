@@ -8,6 +8,7 @@ use contracts::envelope::Body;
 use contracts::errors::{MALFORMED_MESSAGE, REJECTED_BY_STORE};
 use contracts::message::Message;
 use contracts::{LogId, RetentionClass};
+use database::partitions::retire;
 use queue_core::{ErrorClass, Failure};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -145,6 +146,35 @@ async fn a_log_whose_partition_is_late_waits_and_keeps_nobody() {
     database::partitions::ensure_range(scene.database.pool(), behind, behind).await.unwrap();
     assert!(scene.worker.process(&header, message(), attempt).await.unwrap().is_empty());
     assert_eq!(scene.stored(&acme).await, [late.id, punctual.id]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_partition_is_retired_gets_it_back() {
+    let scene = Scene::new().await;
+    let (acme, pool) = (tenant("acme"), scene.database.pool());
+    // Older than its class keeps, and yet it was accepted and never stored.
+    let behind = scene.now - chrono::TimeDelta::days(100);
+    let (late, later) = (log(&acme, behind, 1), log(&acme, behind, 3));
+    let punctual = log(&acme, scene.now, 2);
+    let message = || bulk([&late, &punctual, &later].map(|given| given.item.clone()).into());
+    let (header, attempt) = (header(&acme, scene.now), first_attempt(scene.now));
+    database::partitions::ensure_range(pool, behind, behind).await.unwrap();
+    for drop_after in [chrono::TimeDelta::days(7), chrono::TimeDelta::zero()] {
+        // The second round drops what the first one has detached, where it does not wait.
+        for _ in 0..2 {
+            let mut progress = retire::Progress::default();
+            retire::round(pool, &mut progress, drop_after).await.unwrap();
+        }
+        let parts = scene.worker.process(&header, message(), attempt).await.unwrap();
+        assert!(parts.is_empty(), "{parts:?}");
+        assert_eq!(scene.stored(&acme).await, [late.id, later.id, punctual.id]);
+        // It holds rows now, and stays.
+        let mut progress = retire::Progress::default();
+        retire::round(pool, &mut progress, drop_after).await.unwrap();
+        assert_eq!(scene.stored(&acme).await.len(), 3);
+        assert_eq!(scene.found(&acme, &Query::default()).await.len(), 3);
+        sqlx::query("DELETE FROM logs").execute(pool).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
