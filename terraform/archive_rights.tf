@@ -1,7 +1,6 @@
 # What each process may do with the archive: what its code asks S3 and KMS for, and no more. Attach each
 # policy to the role of that process. None of them changes or bypasses a lock or rewrites tags;
-# `retention-worker` and `index-worker` ask the archive for nothing and get nothing; `scheduler` compares it by
-# the hour where it is given `archive-reader`.
+# `retention-worker` and `index-worker` ask the archive for nothing and get nothing.
 
 variable "archive_object_kms_key_arns" {
   description = "Keys that objects are written with besides archive_kms_key_arn: ARCHIVE_SSE_KMS_KEY_ID"
