@@ -1,9 +1,12 @@
 //! `make demo`: a real fleet on this machine, fed with the clone's own history, searched, followed
-//! live, its worker killed in the middle, a poison message explained and mended. Every step is a
-//! command that a user could type; every count is checked, and a wrong one ends it with an error.
+//! live, its worker killed in the middle, a poison message explained and mended; then events that a
+//! policy archives and deletes, with proof. Every step is a command that a user could type; every
+//! count is checked, and a wrong one ends it with an error.
 
+mod lifecycle;
 mod poison;
 mod process;
+mod proof;
 mod stage;
 
 use std::path::Path;
@@ -13,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use lifecycle::Sandbox;
 use stage::Stage;
 
 /// A killed worker's messages are back when their leases end (30 s), and then some.
@@ -25,6 +29,7 @@ pub(crate) fn run(root: &Path, keep: bool) -> Result<ExitCode> {
     let begun = Instant::now();
     let mut stage = Stage::new(root)?;
     title("1  Start the fleet: queue, PostgreSQL, Redis, API, scheduler; the worker beside it");
+    stage.make_signing_key()?;
     stage.start_fleet()?;
     stage.start_worker()?;
     stage.make_key()?;
@@ -45,21 +50,26 @@ pub(crate) fn run(root: &Path, keep: bool) -> Result<ExitCode> {
     stage.show(&["queues"])?;
     stage.start_worker()?;
     say("worker started again; what it held comes back when its leases end (30 s)");
-    let took = stage.until_whole(RECOVERY_MAX)?;
+    let ids = stage.receipts_path();
+    let took = stage.until_whole(stage::TENANT, &ids, RECOVERY_MAX)?;
     say(&format!("{} s later: accepted = stored = searchable", took.as_secs()));
-    stage.show(&["reconcile", "--tenant", stage::TENANT, &stage.receipts_path()])?;
+    stage.show(&["reconcile", "--tenant", stage::TENANT, &ids])?;
     let live = tail.wait_for_lines(accepted, RECOVERY_MAX)?;
     ensure!(live == accepted, "{accepted} were accepted and {live} seen live");
     say(&format!("seen live by `fleetctl tail`, without a gap or a repeat: {live}"));
 
     title("4  Search");
-    let action = if source[0] == "git" { "git.commit" } else { "package.install" };
+    let (action, prefix) = match source[0].as_str() {
+        "git" => ("git.commit", "git."),
+        _ => ("package.install", "package."),
+    };
     stage.show(&["search", "--action", action, "--limit", "5"])?;
 
     title("5  A poison message: found, read, mended, sent back");
     poison_walk(&stage)?;
 
-    summary(&stage, accepted, begun.elapsed());
+    let gone = lifecycle_walk(&mut stage, prefix)?;
+    summary(&stage, accepted, gone, begun.elapsed());
     if keep {
         stage.leave_running();
     } else {
@@ -76,6 +86,7 @@ fn source(stage: &Stage, root: &Path) -> Result<(Vec<String>, u64)> {
         let mut words = vec!["import".to_owned()];
         words.extend(source.iter().cloned());
         words.extend(["--dry-run".to_owned(), "--json".to_owned()]);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let Ok(counted) = stage.ask(&words) else { continue };
         let events = counted["events"].as_u64().unwrap_or(0);
         if events >= EVENTS_MIN {
@@ -121,10 +132,34 @@ fn poison_walk(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn summary(stage: &Stage, accepted: usize, took: Duration) {
+/// A tenant's events are archived and deleted by a policy, with proof; how many.
+fn lifecycle_walk(stage: &mut Stage, prefix: &str) -> Result<u64> {
+    title("6  A policy: simulated, run, archived, verified, deleted");
+    let sandbox = Sandbox::set_up(stage, prefix)?;
+    let plan = sandbox.simulate(stage, prefix)?;
+    let units = sandbox.run(stage, &plan)?;
+    let gone = sandbox.events;
+    say("gone from PostgreSQL and from search, each with a tombstone:");
+    sandbox.expect_sets(stage, [gone, gone, 0, 0])?;
+
+    title("7  The proof: receipt, verification, a byte flipped, an event fetched back");
+    proof::receipts(stage, &sandbox, units)?;
+    proof::verify(stage, &sandbox, units)?;
+    proof::tamper(stage)?;
+    let record = proof::fetch_back(stage, &sandbox)?;
+    proof::evidence(stage, &sandbox)?;
+    proof::late_message(stage, &sandbox, &record)?;
+    sandbox.leave(stage);
+    Ok(gone)
+}
+
+fn summary(stage: &Stage, accepted: usize, gone: u64, took: Duration) {
     title("Done: every count agrees");
     say(&format!(
         "accepted {accepted}, stored {accepted}, searchable {accepted}, seen live {accepted}"
+    ));
+    say(&format!(
+        "archived {gone}, read back {gone}, deleted {gone} with a receipt; a flipped byte found"
     ));
     say(&format!("worker killed once, one poison message mended, in {} s", took.as_secs()));
     say("");
@@ -145,6 +180,11 @@ fn title(text: &str) {
 /// One line.
 fn say(text: &str) {
     println!("   {text}");
+}
+
+/// Text of a member; empty where it is none.
+fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value[key].as_str().unwrap_or_default()
 }
 
 /// The first JSON value of an output.

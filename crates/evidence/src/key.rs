@@ -2,12 +2,14 @@
 //! that a file, a variable or a key service can stand behind. A private key is never printed.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ed25519_dalek::pkcs8::DecodePrivateKey;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
 
@@ -187,6 +189,16 @@ impl MemorySigner {
         Self::new(name, SigningKey::from_bytes(seed))
     }
 
+    /// A private key from 32 random bytes, as [`Self::from_pem`] reads it. It is the secret itself: it
+    /// belongs into a file that nobody else can read, and into no log.
+    pub fn pem_of_seed(
+        seed: &[u8; 32],
+    ) -> Result<impl Deref<Target = String> + use<>, BadPrivateKey> {
+        // Without the public half, as openssl writes it: older programs read no other form.
+        let pair = KeypairBytes { secret_key: *seed, public_key: None };
+        pair.to_pkcs8_pem(LineEnding::LF).map_err(|_| BadPrivateKey::Pem)
+    }
+
     fn new(name: &str, private: SigningKey) -> Result<Self, BadPrivateKey> {
         let key = VerifyKey::new(name, private.verifying_key())
             .ok_or_else(|| BadPrivateKey::Name(name.chars().take(KEY_NAME_MAX).collect()))?;
@@ -253,6 +265,16 @@ mod tests {
         assert_eq!(MemorySigner::from_pem("a", "nonsense").unwrap_err(), BadPrivateKey::Pem);
         assert!(matches!(MemorySigner::from_pem("a b", PEM), Err(BadPrivateKey::Name(_))));
         assert!(matches!(MemorySigner::from_pem("a+b", PEM), Err(BadPrivateKey::Name(_))));
+    }
+
+    #[test]
+    fn a_private_key_is_written_as_openssl_writes_it() {
+        // What the file above holds, by `openssl pkey -text`.
+        let private = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+        let seed: [u8; 32] = hex::decode(private).unwrap().try_into().unwrap();
+        assert_eq!(MemorySigner::pem_of_seed(&seed).unwrap().as_str(), PEM);
+        let signer = MemorySigner::from_seed("a", &seed).unwrap();
+        assert_eq!(MemorySigner::from_pem("a", PEM).unwrap().key(), signer.key());
     }
 
     #[test]

@@ -2,11 +2,11 @@
 //! producer would send it, and the whole one.
 
 use anyhow::{Context, Result};
-use chrono::{SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use contracts::audit::{IndexMessage, LogItem};
 use contracts::{Envelope, EnvelopeId, Header, LogId};
 use serde_json::json;
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
 /// The metadata field by which the mended log is found.
@@ -43,24 +43,33 @@ impl Poison {
                 "metadata": { FIELD: mark },
             },
         });
-        let salt = "00112233445566778899aabbccddeeff".to_owned();
-        let message = IndexMessage::Index(LogItem { salt, record: to_raw_value(&record)? });
-        let header = Header {
-            v: 1,
-            kind: "INDEX".into(),
-            id: EnvelopeId(Uuid::now_v7()),
-            tenant: tenant.parse()?,
-            recorded_at: at,
-            correlation_id: "demo".into(),
-            causation_id: None,
-            hops: 0,
-            key: None,
-            revision: None,
-        };
-        let mended = Envelope::wrap(header, &message)?.to_json()?;
+        let mended = index_message(tenant, at, to_raw_value(&record)?)?;
         let broken = mended.get(..mended.len() / 2).context("an ASCII envelope")?.to_owned();
         Ok(Self { broken, mended, mark })
     }
+}
+
+/// The message that the API makes of a record.
+pub(super) fn index_message(
+    tenant: &str,
+    recorded_at: DateTime<Utc>,
+    record: Box<RawValue>,
+) -> Result<String> {
+    let salt = "00112233445566778899aabbccddeeff".to_owned();
+    let message = IndexMessage::Index(LogItem { salt, record });
+    let header = Header {
+        v: 1,
+        kind: "INDEX".into(),
+        id: EnvelopeId(Uuid::now_v7()),
+        tenant: tenant.parse()?,
+        recorded_at,
+        correlation_id: "demo".into(),
+        causation_id: None,
+        hops: 0,
+        key: None,
+        revision: None,
+    };
+    Ok(Envelope::wrap(header, &message)?.to_json()?)
 }
 
 #[cfg(test)]

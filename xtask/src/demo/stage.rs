@@ -1,6 +1,8 @@
 //! The demo's fleet: its folder, its processes and the commands typed against it. Everything is on
 //! loopback and under one folder; variables of the shell that name other databases are overridden.
 
+mod typed;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -10,13 +12,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
 use super::process::{Process, pause};
-use super::{json, say};
+use super::say;
 
 /// Whose events the demo sends.
 pub(super) const TENANT: &str = "demo";
+/// The file with the public key of the archive.
+pub(super) const KEY_FILE: &str = "archive.pub";
 /// The fleet is ready in seconds; the first start also makes a database.
 const START_MAX: Duration = Duration::from_secs(120);
 
@@ -49,11 +52,23 @@ impl Stage {
         Ok(Self { folder, bins, variables, fleet: None, worker: None, workers_started: 0 })
     }
 
+    /// Makes the key that signs the archive; the fleet reads it when it starts.
+    pub(super) fn make_signing_key(&mut self) -> Result<()> {
+        let file = self.path("key.pem");
+        self.show(&["signing", "new", &file])?;
+        self.variables.insert("ARCHIVE_SIGNING_KEY_FILE".into(), file);
+        Ok(())
+    }
+
     /// Starts every service but the index worker, and waits until the API answers.
     pub(super) fn start_fleet(&mut self) -> Result<()> {
         let begun = Instant::now();
         let mut command = Command::new(self.bins.join("fleet"));
+        typed::FOREIGN.iter().for_each(|name| {
+            command.env_remove(name);
+        });
         command
+            .envs(&self.variables)
             .args(["up", "--except", "index-worker", "--state-dir"])
             .arg(self.folder.join("state"));
         let admin = free_address()?;
@@ -68,7 +83,7 @@ impl Stage {
             ensure!(Instant::now() < deadline, "the fleet is not ready; see {}", self.log_path());
             pause();
         }
-        self.variables = variables(&fs::read_to_string(&env)?);
+        self.variables.extend(variables(&fs::read_to_string(&env)?));
         loop {
             fleet.expect_running()?;
             if self.ask_text(&["healthcheck", "--ready", "--admin", &admin]).is_ok() {
@@ -113,19 +128,8 @@ impl Stage {
 
     /// Makes the demo's own tenant and key; later commands use it.
     pub(super) fn make_key(&mut self) -> Result<()> {
-        let words = [
-            "keys",
-            "create",
-            "--tenant",
-            TENANT,
-            "--create-tenant",
-            "--all-scopes",
-            "--env",
-            "demo",
-            "--json",
-        ];
-        let made = json(&self.ask_text(&words)?)?;
-        let key = made["key"].as_str().context("no key")?.to_owned();
+        let words = ["--tenant", TENANT, "--create-tenant", "--all-scopes"];
+        let key = self.new_key(&words)?;
         say(&format!("API key of tenant {TENANT}: {key}"));
         self.variables.insert("FLOTILLA_API_KEY".into(), key);
         Ok(())
@@ -176,7 +180,17 @@ impl Stage {
 
     /// Where the accepted ids are.
     pub(super) fn receipts_path(&self) -> String {
-        self.folder.join("accepted.ids").to_string_lossy().into_owned()
+        self.path("accepted.ids")
+    }
+
+    /// A file or folder of the demo.
+    pub(super) fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_string_lossy().into_owned()
+    }
+
+    /// Where the fleet keeps its archive.
+    pub(super) fn archive_path(&self) -> String {
+        self.variable("ARCHIVE_DIR")
     }
 
     /// The fleet's log.
@@ -184,11 +198,15 @@ impl Stage {
         self.folder.join("fleet.log").display().to_string()
     }
 
-    /// Waits until accepted = stored = searchable.
-    pub(super) fn until_whole(&self, limit: Duration) -> Result<Duration> {
+    /// Waits until a tenant's accepted = stored = searchable.
+    pub(super) fn until_whole(
+        &self,
+        tenant: &str,
+        receipts: &str,
+        limit: Duration,
+    ) -> Result<Duration> {
         let begun = Instant::now();
-        let path = self.receipts_path();
-        let words = ["reconcile", "--tenant", TENANT, path.as_str(), "--json"];
+        let words = ["reconcile", "--tenant", tenant, receipts, "--json"];
         let mut last = String::new();
         while begun.elapsed() < limit {
             match self.ask_text(&words) {
@@ -242,43 +260,9 @@ impl Stage {
 
     /// Writes a file into the demo's folder; its path.
     pub(super) fn write(&self, name: &str, text: &str) -> Result<String> {
-        let path = self.folder.join(name);
+        let path = self.path(name);
         fs::write(&path, text)?;
-        Ok(path.to_string_lossy().into_owned())
-    }
-
-    /// Types a command and shows what it says.
-    pub(super) fn show(&self, words: &[&str]) -> Result<()> {
-        println!("   $ fleetctl {}", words.join(" "));
-        for line in self.ask_text(words)?.lines() {
-            println!("     {line}");
-        }
-        Ok(())
-    }
-
-    /// A command's one JSON answer.
-    pub(super) fn ask(&self, words: &[String]) -> Result<Value> {
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        json(&self.ask_text(&words)?)
-    }
-
-    /// A command's answer, one JSON value per line.
-    pub(super) fn ask_lines(&self, words: &[&str]) -> Result<Vec<Value>> {
-        let text = self.ask_text(words)?;
-        text.lines().map(|line| serde_json::from_str(line).context("read the answer")).collect()
-    }
-
-    fn ask_text(&self, words: &[&str]) -> Result<String> {
-        let output = self.fleetctl(words).output().context("run fleetctl")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "fleetctl {}: {said}", words.join(" "));
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    fn fleetctl(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(self.bins.join("fleetctl"));
-        command.args(words).envs(&self.variables).env_remove("DATABASE_URL_FILE");
-        command
+        Ok(path)
     }
 
     /// Where the fleet says how to reach what it runs.
@@ -306,6 +290,7 @@ impl Stage {
         say("Left running:");
         say(&format!("  export FLOTILLA_API_KEY={}", self.variable("FLOTILLA_API_KEY")));
         say(&format!("  fleetctl --env-file {} doctor", env.display()));
+        say(&format!("  fleetctl verify {} --key {}", self.archive_path(), self.path(KEY_FILE)));
         for process in [self.worker.take(), self.fleet.take()].into_iter().flatten() {
             say(&format!("  kill {}", process.id()));
             process.leave();

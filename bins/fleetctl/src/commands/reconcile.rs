@@ -1,5 +1,5 @@
-//! `fleetctl reconcile`: whether everything that was accepted is stored once and found by search, by
-//! sets of ids and not by totals. It changes nothing.
+//! `fleetctl reconcile`: whether everything that was accepted is stored once and found by search, or was
+//! deleted and is found nowhere, by sets of ids and not by totals. It changes nothing.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -24,13 +24,14 @@ const IDS_MAX: usize = 5_000_000;
 /// Logs per page of the search.
 const PAGE: usize = 500;
 
-/// Compares accepted, stored and searchable.
+/// Compares accepted, deleted, stored and searchable.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
   fleetctl import git . --receipts accepted.ids
   fleetctl reconcile --tenant demo accepted.ids
-The API key must be of that tenant and have the scope logs:read.")]
+The API key must be of that tenant and have the scope logs:read. A log that was erased, or deleted by a
+policy, is neither lost nor to be found: for 60 days its tombstone says so.")]
 pub(crate) struct Reconcile {
     /// File of accepted ids, one per line, as `import --receipts` writes it
     file: PathBuf,
@@ -39,59 +40,75 @@ pub(crate) struct Reconcile {
     tenant: Tenant,
 }
 
-/// What was found. `missing` and `twice` must be empty.
+/// What was found. All from `not_stored` on must be nothing.
 #[derive(Serialize)]
 struct Findings {
     accepted: usize,
+    deleted: usize,
     stored: usize,
     searchable: usize,
     not_stored: usize,
     stored_twice: usize,
     not_searchable: usize,
     found_twice: usize,
+    /// Deleted, and there all the same.
+    back: usize,
     examples: Vec<String>,
 }
 
 impl Findings {
     fn is_whole(&self) -> bool {
-        self.not_stored + self.stored_twice + self.not_searchable + self.found_twice == 0
+        let lost = self.not_stored + self.not_searchable;
+        lost + self.stored_twice + self.found_twice + self.back == 0
+    }
+
+    /// A row per set; that of what was deleted only where there is any.
+    fn table(&self) -> String {
+        let row = |name: &str, counts: [usize; 4]| {
+            std::iter::once(name.to_owned()).chain(counts.map(|count| count.to_string())).collect()
+        };
+        let mut rows: Vec<Vec<String>> = vec![row("accepted", [self.accepted, 0, 0, 0])];
+        if self.deleted > 0 {
+            rows.push(row("deleted", [self.deleted, 0, 0, self.back]));
+        }
+        rows.push(row("stored", [self.stored, self.not_stored, self.stored_twice, 0]));
+        rows.push(row("searchable", [self.searchable, self.not_searchable, self.found_twice, 0]));
+        table(&["", "LOGS", "LOST", "TWICE", "BACK"], &rows)
     }
 }
 
 impl Reconcile {
     pub(crate) async fn run(self, settings: &Settings, output: &Output) -> Result<(), Failure> {
         let accepted = self.accepted()?;
-        let (stored, stored_twice) = self.stored(settings, &accepted).await?;
+        let Stored { deleted, stored, twice: stored_twice } =
+            self.stored(settings, &accepted).await?;
         let (found, found_twice) = searchable(settings, &accepted).await?;
         let mut examples: Vec<String> = Vec::new();
-        let mut missing = |of: &HashSet<LogId>, what: &str| {
-            let missing: Vec<_> = accepted.difference(of).collect();
-            examples.extend(missing.iter().take(SHOWN).map(|id| format!("{id} {what}")));
-            missing.len()
+        let mut note = |ids: Vec<&LogId>, what: &str| {
+            examples.extend(ids.iter().take(SHOWN).map(|id| format!("{id} {what}")));
+            ids.len()
         };
-        let not_stored = missing(&stored, "is not stored");
-        let not_searchable = missing(&found, "is not searchable");
+        let missing = |of: &HashSet<LogId>| {
+            let gone = |id: &&LogId| !of.contains(*id) && !deleted.contains(*id);
+            accepted.iter().filter(gone).collect::<Vec<_>>()
+        };
+        let not_stored = note(missing(&stored), "is not stored");
+        let not_searchable = note(missing(&found), "is not searchable");
+        let is_there = |id: &&LogId| stored.contains(*id) || found.contains(*id);
+        let back = note(deleted.iter().filter(is_there).collect(), "was deleted and is there");
         let findings = Findings {
             accepted: accepted.len(),
+            deleted: deleted.len(),
             stored: stored.len(),
             searchable: found.len(),
             not_stored,
             stored_twice,
             not_searchable,
             found_twice,
+            back,
             examples,
         };
-        output.value(&findings, || {
-            let row = |name: &str, count: usize, lost: usize, twice: usize| {
-                vec![name.to_owned(), count.to_string(), lost.to_string(), twice.to_string()]
-            };
-            let rows = [
-                row("accepted", findings.accepted, 0, 0),
-                row("stored", findings.stored, not_stored, stored_twice),
-                row("searchable", findings.searchable, not_searchable, found_twice),
-            ];
-            table(&["", "LOGS", "LOST", "TWICE"], &rows)
-        });
+        output.value(&findings, || findings.table());
         if findings.is_whole() {
             return Ok(());
         }
@@ -118,19 +135,32 @@ impl Reconcile {
         &self,
         settings: &Settings,
         accepted: &HashSet<LogId>,
-    ) -> Result<(HashSet<LogId>, usize), Failure> {
+    ) -> Result<Stored, Failure> {
         let database = settings.database(Role::Worker)?;
         let mut connection = database.pool().acquire().await?;
         let ids: Vec<LogId> = accepted.iter().copied().collect();
-        let (mut stored, mut twice) = (HashSet::new(), 0);
+        let mut found = Stored::default();
         for chunk in ids.chunks(CHUNK) {
+            let keys: Vec<_> = chunk.iter().map(|id| (&self.tenant, *id)).collect();
+            let erased = store::erased_among(&mut connection, &keys).await?;
+            found.deleted.extend(erased.into_iter().map(|place| chunk[place]));
             for (id, times) in store::times_stored(&mut connection, &self.tenant, chunk).await? {
-                stored.insert(id);
-                twice += usize::from(times > 1);
+                found.stored.insert(id);
+                found.twice += usize::from(times > 1);
             }
         }
-        Ok((stored, twice))
+        Ok(found)
     }
+}
+
+/// What `PostgreSQL` knows of the ids.
+#[derive(Default)]
+struct Stored {
+    /// By their tombstones.
+    deleted: HashSet<LogId>,
+    stored: HashSet<LogId>,
+    /// Of those that are stored.
+    twice: usize,
 }
 
 /// Pages through everything that the key's tenant can find, newest first.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use database::{Role, sqlx};
+
 use crate::fleet::{Api, Fleet, TENANT, Typed};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,6 +117,26 @@ async fn reconcile_tells_a_lost_log_from_a_whole_set() {
     let findings = said.lines().remove(0);
     assert_eq!((&findings["not_stored"], &findings["not_searchable"]), (&1.into(), &1.into()));
     assert!(findings["examples"].to_string().contains(lost), "{findings}");
+
+    // What a tombstone speaks of is not lost, and must be nowhere.
+    let owner = fleet.database.connect(Role::Owner);
+    let bury = async |id: &str| {
+        let sql = "INSERT INTO tombstones
+                     (tenant, id, reason, requester, operation_id, recorded_at, expires_at)
+                   VALUES ($1, $2::uuid, 'test', '{}', $2::uuid, now(), now() + interval '1 day')";
+        let done = sqlx::query(sql).bind(TENANT).bind(id).execute(owner.pool()).await;
+        assert_eq!(done.unwrap().rows_affected(), 1);
+    };
+    bury(lost).await;
+    let words = ["reconcile", "--tenant", TENANT, &told, "--json"];
+    let whole = fleet.type_in(&words).await.ok().lines().remove(0);
+    let counts = ["accepted", "deleted", "stored", "back"].map(|set| whole[set].as_u64().unwrap());
+    assert_eq!(counts, [701, 1, 700, 0], "{whole}");
+    let stored = std::fs::read_to_string(&receipts).unwrap().lines().next().unwrap().to_owned();
+    bury(&stored).await;
+    let said = fleet.type_in(&words).await;
+    assert!(said.code == 1 && said.err.contains("was deleted and is there"), "{said:?}");
+    assert_eq!(said.lines()[0]["back"], 1, "{said:?}");
     let wrong = fleet.file("wrong", "no id\n");
     let said = fleet.type_in(&["reconcile", "--tenant", TENANT, &wrong]).await;
     assert!(said.code == 64 && said.err.contains("line 1"), "{said:?}");

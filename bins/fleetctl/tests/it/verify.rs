@@ -16,7 +16,8 @@ use tempfile::TempDir;
 
 use crate::command::{Said, fleetctl};
 
-const LINE: &str = r#"{"id":"01940000-0000-7000-8000-000000000001","tenant":"acme","recorded_at":"2026-01-31T22:59:59.000000Z","class":"30d","source":{"key_id":"k1"},"event":{"action":"door.opened"}}"#;
+/// One event, as an object holds it.
+pub(crate) const LINE: &str = r#"{"id":"01940000-0000-7000-8000-000000000001","tenant":"acme","recorded_at":"2026-01-31T22:59:59.000000Z","class":"30d","source":{"key_id":"k1"},"event":{"action":"door.opened"}}"#;
 
 /// The id in it.
 pub(crate) const EVENT_ID: &str = "01940000-0000-7000-8000-000000000001";
