@@ -64,6 +64,36 @@ CREATE TABLE archive_hours (
 SELECT flotilla_wall('archive_hours', 'tenant');
 GRANT SELECT, INSERT, UPDATE, DELETE ON archive_hours TO flotilla_worker;
 
+-- Names that units have given up: what may lie there is in no chain and is to be removed, and nothing
+-- is ever written there again.
+CREATE TABLE archive_discards (
+  tenant  text NOT NULL,
+  object  text NOT NULL,
+  unit_id uuid NOT NULL,
+  since   timestamptz NOT NULL DEFAULT now(),
+  look_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (tenant, object)
+);
+CREATE INDEX archive_discards_due ON archive_discards (look_at);
+SELECT flotilla_wall('archive_discards', 'tenant');
+GRANT SELECT, INSERT, UPDATE, DELETE ON archive_discards TO flotilla_worker;
+
+-- Logs that were erased and are to go from an object of the archive, too: by another object in its place.
+CREATE TABLE archive_erasures (
+  tenant  text NOT NULL,
+  object  text NOT NULL,
+  log_id  uuid NOT NULL,
+  since   timestamptz NOT NULL DEFAULT now(),
+  -- The next look, and what was in the way at the last one.
+  look_at timestamptz NOT NULL DEFAULT now(),
+  why     text CHECK (char_length(why) <= 2000),
+  PRIMARY KEY (tenant, object, log_id)
+);
+CREATE INDEX archive_erasures_due ON archive_erasures (look_at);
+SELECT flotilla_wall('archive_erasures', 'tenant');
+GRANT SELECT ON archive_erasures TO flotilla_api;
+GRANT SELECT, INSERT, UPDATE, DELETE ON archive_erasures TO flotilla_worker;
+
 -- An object that is in the chain: what a search of the archive, an erasure and the archive's own
 -- term go by. The manifests are the truth, this is their index.
 CREATE TABLE archive_objects (
@@ -90,6 +120,8 @@ CREATE TABLE archive_objects (
   superseded_by     bigint,
   -- The store has it no more.
   removed_at        timestamptz,
+  -- When its removal was asked for last: its term is over, or another has its place.
+  expiry_told_at    timestamptz,
   PRIMARY KEY (tenant, object)
 );
 CREATE INDEX archive_objects_times ON archive_objects (tenant, first_at, last_at);
@@ -97,6 +129,8 @@ CREATE INDEX archive_objects_ids ON archive_objects (tenant, first_id, last_id);
 CREATE INDEX archive_objects_units ON archive_objects (tenant, unit_id);
 CREATE INDEX archive_objects_expiry ON archive_objects (expires_at)
   WHERE removed_at IS NULL AND expires_at IS NOT NULL;
+CREATE INDEX archive_objects_superseded ON archive_objects (tenant)
+  WHERE removed_at IS NULL AND superseded_by IS NOT NULL;
 SELECT flotilla_wall('archive_objects', 'tenant');
 GRANT SELECT ON archive_objects TO flotilla_api;
 GRANT SELECT, INSERT, UPDATE, DELETE ON archive_objects TO flotilla_worker;

@@ -1,12 +1,16 @@
 //! Every event of the scheduler: one struct each, whose `emit` writes the log line and the metric.
 
+use std::collections::BTreeMap;
+
 use audit::attendance;
+use audit::reconcile::FindingKind;
 use audit::scheduling::Followed;
 use chassis::{DLQ_DEPTH, QUEUE_DEPTH};
-use contracts::{QueueSpec, RetentionClass};
+use contracts::{QueueSpec, RetentionClass, Tenant};
 use database::ageing;
 use database::alerts::{AlertKey, Raised};
 use database::partitions::Remaining;
+use database::partitions::retire::Retired;
 use metrics::{counter, gauge};
 use tracing::{debug, error, info, warn};
 
@@ -18,6 +22,12 @@ pub const PARTITION_DAYS: &str = "flotilla_partitions_remaining_days";
 pub const PARTITIONS: &str = "flotilla_partitions_remaining";
 /// Partitions made.
 pub const PARTITIONS_MADE_TOTAL: &str = "flotilla_partitions_made_total";
+/// Empty partitions detached: nothing reads or writes them any more.
+pub const PARTITIONS_DETACHED_TOTAL: &str = "flotilla_partitions_detached_total";
+/// Detached partitions dropped.
+pub const PARTITIONS_DROPPED_TOTAL: &str = "flotilla_partitions_dropped_total";
+/// Bytes on disk that came back by that.
+pub const PARTITIONS_FREED_BYTES_TOTAL: &str = "flotilla_partitions_freed_bytes_total";
 /// Rows aged out, by `table`.
 pub const AGED_TOTAL: &str = "flotilla_aged_rows_total";
 /// Slots of retention policies that became messages.
@@ -29,6 +39,11 @@ pub const SCHEDULES_NEVER_TOTAL: &str = "flotilla_policy_schedules_never_total";
 /// Units of retention runs that stood still and whose message was sent again, by `outcome`: `told`, or
 /// `failed` where none can be made.
 pub const UNITS_ATTENDED_TOTAL: &str = "flotilla_retention_units_attended_total";
+/// What the last reconciliation of PostgreSQL, search and the archive found, by `kind`. Alarm on
+/// `chain-broken` and `chain-rolled-back`.
+pub const DIFFERENCES: &str = "flotilla_reconcile_differences";
+/// Tenants that the last reconciliation was about.
+pub const RECONCILED_TENANTS: &str = "flotilla_reconcile_tenants";
 /// Duties that failed, by `duty`.
 pub const DUTY_FAILURES_TOTAL: &str = "flotilla_scheduler_duty_failures_total";
 
@@ -81,6 +96,36 @@ impl PartitionsMade {
             info!(made = self.made, "made partitions");
         }
         counter!(PARTITIONS_MADE_TOTAL).increment(self.made);
+    }
+}
+
+pub(crate) struct PartitionsRetired<'a> {
+    pub(crate) retired: &'a Retired,
+}
+
+impl PartitionsRetired<'_> {
+    pub(crate) fn emit(&self) {
+        let Retired { detached, dropped, occupied, busy, .. } = self.retired;
+        for gone in detached {
+            let (partition, bytes) = (&gone.partition, gone.bytes);
+            info!(partition, bytes, "an empty partition is detached; it is dropped later");
+        }
+        for gone in dropped {
+            let (partition, bytes) = (&gone.partition, gone.bytes);
+            info!(partition, bytes, "a detached partition is dropped, its disk is free");
+        }
+        for partition in occupied {
+            warn!(
+                partition,
+                "a detached partition holds rows that somebody wrote into it by hand, and is not dropped; \
+                 attach it again, or empty it"
+            );
+        }
+        debug!(busy, "partitions whose turn comes later");
+        counter!(PARTITIONS_DETACHED_TOTAL).increment(detached.len() as u64);
+        counter!(PARTITIONS_DROPPED_TOTAL).increment(dropped.len() as u64);
+        counter!(PARTITIONS_FREED_BYTES_TOTAL)
+            .increment(dropped.iter().map(|gone| gone.bytes).sum());
     }
 }
 
@@ -176,6 +221,40 @@ impl Swept {
     }
 }
 
+pub(crate) struct Differs<'a> {
+    pub(crate) tenant: &'a Tenant,
+    pub(crate) kind: FindingKind,
+    pub(crate) found: u64,
+}
+
+impl Differs<'_> {
+    pub(crate) fn emit(&self) {
+        warn!(
+            tenant = %self.tenant,
+            kind = self.kind.as_str(),
+            found = self.found,
+            "the tenant's stores differ; `fleetctl audit reconcile` shows where"
+        );
+    }
+}
+
+pub(crate) struct Reconciled<'a> {
+    pub(crate) tenants: usize,
+    pub(crate) differences: &'a BTreeMap<FindingKind, u64>,
+}
+
+impl Reconciled<'_> {
+    #[expect(clippy::cast_precision_loss, reason = "gauges, far below 2^52")]
+    pub(crate) fn emit(&self) {
+        debug!(tenants = self.tenants, "the stores were compared");
+        gauge!(RECONCILED_TENANTS).set(self.tenants as f64);
+        for kind in FindingKind::ALL {
+            let found = self.differences.get(kind).copied().unwrap_or(0);
+            gauge!(DIFFERENCES, "kind" => kind.as_str()).set(found as f64);
+        }
+    }
+}
+
 pub(crate) struct DutyFailed<'a> {
     pub(crate) duty: &'static str,
     pub(crate) error: &'a dyn std::fmt::Display,
@@ -220,6 +299,10 @@ impl FiguresLeft<'_> {
             let class = class.as_str();
             gauge!(PARTITION_DAYS, "class" => class).set(f64::NAN);
             gauge!(PARTITIONS, "class" => class).set(f64::NAN);
+        }
+        gauge!(RECONCILED_TENANTS).set(f64::NAN);
+        for kind in FindingKind::ALL {
+            gauge!(DIFFERENCES, "kind" => kind.as_str()).set(f64::NAN);
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Policies' schedules, followed at a pace of their own: a slot is late by seconds, whatever else the
-//! scheduler is at.
+//! Policies' schedules and the archive's own term, followed at a pace of their own: a slot is late by
+//! seconds, whatever else the scheduler is at.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit::scheduling;
-use database::Database;
+use audit::{expiry, scheduling};
+use database::{Database, sqlx};
 use queue_core::Clock;
 use tokio_util::sync::CancellationToken;
 
@@ -29,17 +29,20 @@ pub(crate) async fn perform(
 ) {
     while !drain.is_cancelled() {
         let now = clock.now();
-        let round =
-            async { scheduling::follow(database, now).await.map_err(|error| error.to_string()) };
+        let round = async {
+            let followed = scheduling::follow(database, now).await?;
+            Ok::<_, sqlx::Error>((followed, expiry::follow(database, now).await?))
+        };
         let wait = match tokio::time::timeout(ROUND_TIMEOUT, round).await {
-            Ok(Ok(followed)) => {
-                SchedulesFollowed { followed }.emit();
+            Ok(Ok((followed, expiring))) => {
+                SchedulesFollowed { followed, expiring }.emit();
                 if followed.failed > 0 {
                     let error = format!("{} policies could not be followed", followed.failed);
                     DutyFailed { duty: "schedules", error: &error }.emit();
                 }
                 state.change(|snapshot| snapshot.schedules_at = Some(now));
-                if followed.more { WHILE_MORE } else { EVERY }
+                let more = followed.more || expiring >= expiry::ROUND_MAX.unsigned_abs();
+                if more { WHILE_MORE } else { EVERY }
             }
             Ok(Err(error)) => failed(&error),
             Err(_elapsed) => failed(&"no answer from PostgreSQL in time"),

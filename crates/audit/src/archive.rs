@@ -5,7 +5,9 @@
 //!
 //! It deletes no log, and never changes a document or an object that is in a chain.
 
+mod alarm;
 pub mod chain;
+pub(crate) mod discard;
 mod events;
 pub mod heads;
 pub mod keys;
@@ -22,6 +24,7 @@ pub mod seal;
 pub mod second;
 pub(crate) mod selection;
 pub mod signing;
+mod supersede;
 mod unit;
 
 pub use chain::{AppendError, append};

@@ -32,7 +32,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use contracts::audit::lifecycle::{CleanupByPolicy, RunId, Then, UnitId};
 use contracts::errors::{CLEANUP_REFUSED, CLEANUP_UNIT_FAILED, RUN_UNKNOWN};
 use contracts::{ErrorCode, Header, Tenant};
-use database::{Database, classify};
+use database::{Database, DbErrorClass, classify};
 use evidence::document::{ManifestRef, Scope};
 use queue_core::{Clock, Failure, Reason};
 use sinks::SinkError;
@@ -119,6 +119,20 @@ fn refused(message: impl Into<String>) -> Obstacle {
 }
 
 impl Obstacle {
+    /// Why it would be so again however often it is tried; nothing where it may pass. As the answer to
+    /// it: a message that is rejected comes no more, and its unit must not stay open for ever.
+    fn final_reason(&self) -> Option<String> {
+        match self {
+            Self::Poison(_, why) => Some(why.clone()),
+            Self::Database(error) => {
+                let class = classify(error);
+                let ends = matches!(class, DbErrorClass::Data | DbErrorClass::Fault);
+                ends.then(|| error.to_string())
+            }
+            _ => None,
+        }
+    }
+
     /// What a handler answers to it.
     pub(crate) fn failure(self) -> Failure {
         match self {
@@ -275,9 +289,9 @@ impl Cleaner {
         if !known.as_ref().is_some_and(|cleanup| cleanup.rows_done)
             && let Err(obstacle) = self.delete_rows(&job).await
         {
-            let Obstacle::Poison(_, why) = &obstacle else { return Err(obstacle) };
-            UnitFailed { unit: job.unit.id, why }.emit();
-            self.stop(&job, why).await?;
+            let Some(why) = obstacle.final_reason() else { return Err(obstacle) };
+            UnitFailed { unit: job.unit.id, why: &why }.emit();
+            self.stop(&job, &why).await?;
             self.finish(&job).await?;
             return Err(obstacle);
         }
@@ -298,11 +312,47 @@ impl Cleaner {
         if !job.run.state.ended() {
             return Err(Obstacle::NotYet(NOT_YET));
         }
+        self.mark(job).await?;
         let mut transaction = self.database.pool().begin().await?;
         let moved = store::keep_unit(&mut transaction, job.tenant(), job.unit.id).await?;
         outgoing::tell(&mut transaction, &job.cause, moved.run.as_ref(), self.now()).await?;
         transaction.commit().await?;
         Ok(Done::Spared)
+    }
+
+    /// The archive holds the rows that stay: no later run archives them again. Where the object cannot be
+    /// read they are archived once more, which does no harm.
+    async fn mark(&self, job: &Job<'_>) -> Result<(), Obstacle> {
+        if job.unit.state != UnitState::Sealed || job.unit.work != Work::Archive {
+            return Ok(());
+        }
+        let listing = match self.list(job).await {
+            Ok(listing) => listing,
+            Err(Obstacle::Poison(_, why)) => {
+                tracing::warn!(unit = %job.unit.id, why, "what its object holds is not known");
+                return Ok(());
+            }
+            Err(obstacle) => return Err(obstacle),
+        };
+        let mut left = listing.entries.as_slice();
+        while !left.is_empty() {
+            let (now, later) = left.split_at(listing::batch(left));
+            self.mark_batch(job, now).await?;
+            (job.progress)();
+            left = later;
+        }
+        Ok(())
+    }
+
+    async fn mark_batch(&self, job: &Job<'_>, entries: &[listing::Entry]) -> Result<(), Obstacle> {
+        let (tenant, class) = (job.tenant(), job.unit.range.class);
+        let keys: Vec<_> = entries.iter().map(|entry| (entry.recorded_at, entry.id)).collect();
+        let mut transaction = self.database.pool().begin().await?;
+        let rows = store::cleanup::rows_of(&mut transaction, tenant, class, &keys).await?;
+        let stored: Vec<_> = rows.iter().map(|row| (row.recorded_at, row.id)).collect();
+        store::mark_archived(&mut transaction, tenant, job.unit.id, &stored).await?;
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// No further row goes. What was deleted before still gets its receipt.

@@ -3,9 +3,11 @@
 //! It never edits a stored record, never talks to another subsystem and names no broker.
 
 pub mod archive;
+pub mod attendance;
 pub mod cleanup;
 pub mod crash;
 pub mod event;
+pub mod expiry;
 pub mod http;
 pub mod ingest;
 pub mod lifecycle;
@@ -13,6 +15,7 @@ pub mod live;
 pub mod model;
 pub mod projection;
 pub mod publish;
+pub mod reconcile;
 pub mod record;
 pub mod retention;
 pub mod rules;

@@ -81,6 +81,11 @@ impl Packer {
         self.lines.send(lines).await.is_ok()
     }
 
+    /// For a thread that hands lines over by itself; the object is finished when it is dropped, too.
+    pub(super) fn sender(&self) -> mpsc::Sender<Vec<Line>> {
+        self.lines.clone()
+    }
+
     /// The object of what was handed over.
     pub(super) async fn finish(self) -> Result<Packed, PackError> {
         drop(self.lines);

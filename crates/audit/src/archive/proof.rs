@@ -29,28 +29,49 @@ pub(super) struct Seen {
     pub(super) events: Vec<(DateTime<Utc>, Uuid)>,
 }
 
-/// Reads the object to its end; `None` when there is none.
+/// Reads the object of a unit in hand to its end; `None` when there is none.
 pub(super) async fn read_back(
     hand: &Hand<'_>,
     key: &ObjectKey,
     codec: Codec,
+) -> Result<Option<Seen>, Obstacle> {
+    let tenant = hand.claim.tenant.as_str();
+    read(hand.objects, key, (codec, tenant), Some(hand)).await
+}
+
+/// The same of an object that nobody has in hand.
+pub(super) async fn read_whole(
+    objects: &SharedObjects,
+    key: &ObjectKey,
+    codec: Codec,
+    tenant: &str,
+) -> Result<Option<Seen>, Obstacle> {
+    read(objects, key, (codec, tenant), None).await
+}
+
+async fn read(
+    objects: &SharedObjects,
+    key: &ObjectKey,
+    (codec, tenant): (Codec, &str),
+    hand: Option<&Hand<'_>>,
 ) -> Result<Option<Seen>, Obstacle> {
     let each = |events: &mut Vec<(DateTime<Utc>, Uuid)>, entry: &Entry<'_>| {
         if entry.line.key.revision == 0 {
             events.push((entry.line.recorded_at, entry.line.key.id));
         }
     };
-    let Some(mut reading) = Reading::begin(hand.objects, key, codec, Vec::new(), each).await?
-    else {
+    let Some(mut reading) = Reading::begin(objects, key, codec, Vec::new(), each).await? else {
         return Ok(None);
     };
     while reading.step().await? {
-        hand.beat().await?;
+        if let Some(hand) = hand {
+            hand.beat().await?;
+        }
     }
     let ended = reading.end().await;
     let (observed, events) =
         ended.map_err(|error| Obstacle::Poison(format!("reading {key} broke off: {error}")))?;
-    Ok(Some(seen(observed, events, hand.claim.tenant.as_str())))
+    Ok(Some(seen(observed, events, tenant)))
 }
 
 /// An object that is being read from its first byte to its last, whatever it turns out to hold.

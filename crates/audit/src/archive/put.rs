@@ -61,6 +61,28 @@ pub(super) async fn put(
     upload.complete().await.map_err(lost)
 }
 
+/// Writes an object that nobody goes on with: an attempt that died leaves nothing, or parts that the
+/// sweep of uploads aborts.
+pub(super) async fn put_whole(
+    objects: &SharedObjects,
+    key: &ObjectKey,
+    packed: &mut Packed,
+    options: &ObjectOptions,
+) -> Result<Written, Obstacle> {
+    if packed.contents.packed.bytes <= PART_BYTES as u64 {
+        let bytes = part(packed, 0).await?;
+        return Ok(objects.put_with(key, bytes.into(), Write::IfAbsent, options).await?);
+    }
+    let mut upload = Upload::begin(SharedObjects::clone(objects), key, options).await?;
+    loop {
+        let bytes = part(packed, upload.stored_bytes()).await?;
+        if bytes.is_empty() {
+            return upload.complete().await.map_err(lost);
+        }
+        upload.push(bytes).await.map_err(lost)?;
+    }
+}
+
 /// Goes on with the upload of an earlier attempt, or begins one and notes it.
 async fn begin(
     hand: &Hand<'_>,

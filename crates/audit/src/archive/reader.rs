@@ -16,6 +16,8 @@ use crate::store::{self, ArchivedObject, OBJECTS_PAGE_MAX};
 
 /// Blocks that one page of a search fetches at most, about 1 MiB of lines each.
 pub const BLOCKS_MAX: usize = 64;
+/// Blocks that one [`Reader::find`] fetches at most.
+pub const FIND_BLOCKS_MAX: usize = 1_000;
 /// Bytes of lines on one page at most.
 pub const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Lines on one page at most.
@@ -30,6 +32,9 @@ pub enum ReadError {
     /// PostgreSQL.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+    /// Too many blocks may hold the log: its id carries no time.
+    #[error("log {0} may be in more than {FIND_BLOCKS_MAX} blocks; search the archive by the time when it was recorded")]
+    TooWide(Uuid),
     /// What the store holds is not what was archived.
     #[error("{object}: {why}; run `fleetctl verify`")]
     Damaged {
@@ -77,6 +82,9 @@ pub struct Position {
     pub block: usize,
     /// Lines of it that are behind.
     pub lines: u64,
+    /// The log that was found last, where its revisions may follow.
+    #[serde(default)]
+    pub found: Option<Uuid>,
 }
 
 /// Events in the order of objects and ids.
@@ -105,26 +113,45 @@ impl Reader {
 
     /// A log's event and revisions; nothing where no object of the tenant holds it.
     pub async fn find(&self, tenant: &Tenant, id: Uuid) -> Result<Vec<ArchivedLine>, ReadError> {
-        let mut transaction = self.database.tenant(tenant).await?;
-        let objects = store::objects_holding(&mut transaction, tenant, id).await?;
-        transaction.rollback().await?;
-        for object in objects {
-            let mut lines = Vec::new();
-            let blocks: Vec<(u64, Block)> =
-                object.contents.blocks_of(id).map(|(begin, block)| (begin, *block)).collect();
-            for (begin, block) in blocks {
-                let found = self.block(&object, begin, &block).await?;
-                lines.extend(found.into_iter().filter(|line| line.id == id));
-            }
-            if !lines.is_empty() {
-                return Ok(lines);
+        let (mut after, mut fetched) = (String::new(), 0);
+        loop {
+            let mut transaction = self.database.tenant(tenant).await?;
+            let objects = store::objects_holding(&mut transaction, tenant, id, &after).await?;
+            transaction.rollback().await?;
+            let Some(last) = objects.last() else { return Ok(Vec::new()) };
+            after = last.object.clone();
+            for object in &objects {
+                let lines = self.lines_of(object, id, &mut fetched).await?;
+                if !lines.is_empty() {
+                    return Ok(lines);
+                }
             }
         }
-        Ok(Vec::new())
     }
 
-    /// A page of at most `limit` lines, from `after` on. The revisions of a log are on the page of the
-    /// log where both are in one block.
+    /// What an object holds of the log.
+    async fn lines_of(
+        &self,
+        object: &ArchivedObject,
+        id: Uuid,
+        fetched: &mut usize,
+    ) -> Result<Vec<ArchivedLine>, ReadError> {
+        let mut lines = Vec::new();
+        let blocks: Vec<(u64, Block)> =
+            object.contents.blocks_of(id).map(|(begin, block)| (begin, *block)).collect();
+        for (begin, block) in blocks {
+            if *fetched == FIND_BLOCKS_MAX {
+                return Err(ReadError::TooWide(id));
+            }
+            *fetched += 1;
+            let found = self.block(object, begin, &block).await?;
+            lines.extend(found.into_iter().filter(|line| line.id == id));
+        }
+        Ok(lines)
+    }
+
+    /// A page of at most `limit` lines, from `after` on. Revisions follow their log, if need be on the
+    /// next page.
     pub async fn search(
         &self,
         tenant: &Tenant,
@@ -140,7 +167,7 @@ impl Reader {
             let full = i64::try_from(objects.len()).unwrap_or(0) >= OBJECTS_PAGE_MAX;
             for object in &objects {
                 if object.object != at.object {
-                    at = Position { object: object.object.clone(), block: 0, lines: 0 };
+                    at = Position { object: object.object.clone(), ..Position::default() };
                 }
                 for (begin, number, block) in blocks(object, wanted, at.block) {
                     if number != at.block {
@@ -159,9 +186,12 @@ impl Reader {
                             return Ok(page);
                         }
                         at.lines += 1;
-                        if wanted.takes(&line, page.lines.last()) {
+                        if wanted.takes(&line, at.found) {
+                            at.found = Some(line.id);
                             bytes += line.bytes.len();
                             page.lines.push(line);
+                        } else {
+                            at.found = None;
                         }
                     }
                 }
@@ -245,9 +275,9 @@ fn blocks(object: &ArchivedObject, wanted: &Wanted, from: usize) -> Vec<(u64, us
 
 impl Wanted {
     /// Whether a line is one of those; a revision is where its event is.
-    fn takes(&self, line: &ArchivedLine, before: Option<&ArchivedLine>) -> bool {
+    fn takes(&self, line: &ArchivedLine, found: Option<Uuid>) -> bool {
         if line.revision > 0 {
-            return before.is_some_and(|before| before.id == line.id);
+            return found == Some(line.id);
         }
         let Ok(record) = Record::parse(&line.bytes) else { return false };
         let action = |wanted: &String| match wanted.strip_suffix('*') {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use contracts::Header;
 use contracts::audit::lifecycle::UnitId;
 use contracts::errors::{ARCHIVE_UNIT_FAILED, INTERNAL};
-use database::{Database, classify};
+use database::{Database, DbErrorClass, classify};
 use queue_core::{Clock, Failure, Reason, Trouble};
 use serde_json::Value;
 use sinks::SinkError;
@@ -22,6 +22,8 @@ use uuid::Uuid;
 
 use self::events::{UnitEnded, UnitFailed, WrittenAgain};
 use super::chain::AppendError;
+use super::discard;
+use super::pack::PackError;
 use super::outgoing::{self, Cause, PutError};
 use crate::crash::{CrashPoint, reach};
 use crate::lifecycle::{Run, RunState, Unit, UnitState, Work};
@@ -80,6 +82,15 @@ impl From<PutError> for Obstacle {
     }
 }
 
+impl From<PackError> for Obstacle {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::Line(text) => Self::Poison(text),
+            PackError::Spool(_) | PackError::Broken(_) => Self::Spool(error.to_string()),
+        }
+    }
+}
+
 impl From<UnitError> for Obstacle {
     fn from(error: UnitError) -> Self {
         match error {
@@ -104,10 +115,14 @@ impl Obstacle {
     }
 
     /// Whether it would be so again, however often it is tried.
-    fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         match self {
             Self::Poison(_) => true,
-            Self::Database(error) => classify(error) == database::DbErrorClass::Data,
+            // What the handler's answer to it says: a message that is rejected comes no more, and its
+            // unit must not stay open for ever.
+            Self::Database(error) => {
+                matches!(classify(error), DbErrorClass::Data | DbErrorClass::Fault)
+            }
             _ => false,
         }
     }
@@ -218,7 +233,7 @@ impl Archivist {
         reach(CrashPoint::AfterClaim);
         let outcome = match run.state {
             RunState::Running => self.carry(&hand, run, unit).await,
-            _ => self.leave(&hand, &unit).await,
+            _ => self.leave(&hand).await,
         };
         match &outcome {
             Ok(done) => UnitEnded { done: *done }.emit(),
@@ -229,6 +244,11 @@ impl Archivist {
             Err(_) => self.give_back(&claim).await,
         }
         outcome
+    }
+
+    /// Removes what units have written and do without, where that was not done at once; how many objects.
+    pub(crate) async fn sweep(&self) -> Result<u64, Obstacle> {
+        discard::sweep(&self.database, &self.objects, None, self.clock.now()).await
     }
 
     async fn carry(&self, hand: &Hand<'_>, run: &Run, unit: Unit) -> Result<Done, Obstacle> {
@@ -255,26 +275,25 @@ impl Archivist {
         }
     }
 
-    /// The unit's object is out of the way: the unit is planned again.
+    /// The unit does without its object, which is discarded: it is planned again, under another name.
     async fn again(&self, hand: &Hand<'_>) -> Result<Unit, Obstacle> {
         let mut transaction = self.database.pool().begin().await?;
         store::unwrite_unit(&mut transaction, hand.claim).await?;
         let (tenant, id) = (&hand.claim.tenant, hand.claim.unit);
         let unit = store::unit(&mut transaction, tenant, id).await?;
         transaction.commit().await?;
+        self.discard(hand).await;
         unit.ok_or(Obstacle::Lost)
     }
 
     /// The run was stopped: the unit's rows stay, and no object that nobody knows of is left.
-    async fn leave(&self, hand: &Hand<'_>, unit: &Unit) -> Result<Done, Obstacle> {
-        if unit.state == UnitState::Written {
-            self.discard(hand, unit).await?;
-        }
+    async fn leave(&self, hand: &Hand<'_>) -> Result<Done, Obstacle> {
         let mut transaction = self.database.pool().begin().await?;
         let (tenant, id) = (&hand.claim.tenant, hand.claim.unit);
         let moved = store::keep_unit(&mut transaction, tenant, id).await?;
         outgoing::tell(&mut transaction, hand.cause, moved.run.as_ref(), hand.clock.now()).await?;
         transaction.commit().await?;
+        self.discard(hand).await;
         Ok(Done::Over)
     }
 
@@ -285,6 +304,7 @@ impl Archivist {
         let moved = store::fail_unit(&mut transaction, tenant, id, why).await?;
         outgoing::tell(&mut transaction, hand.cause, moved.run.as_ref(), hand.clock.now()).await?;
         transaction.commit().await?;
+        self.discard(hand).await;
         Ok(())
     }
 

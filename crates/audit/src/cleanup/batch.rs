@@ -138,6 +138,9 @@ impl Cleaner {
         }
         if job.manifest.is_some() {
             store::unmark_archived(c, tenant, &sorted.changed).await?;
+        }
+        // What an earlier unit archived is marked as that one's.
+        if job.unit.work == Work::Archive {
             store::mark_archived(c, tenant, job.unit.id, &sorted.marked).await?;
         }
         Ok(())
@@ -202,21 +205,30 @@ async fn changed(
 ) -> Result<Vec<Uuid>, Obstacle> {
     let held = |row: &&ExportRow| row.revision > 0 || listing.revisions.contains_key(&row.id);
     let revised: Vec<&ExportRow> = rows.iter().filter(held).collect();
-    if revised.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids: Vec<Uuid> = revised.iter().map(|row| row.id).collect();
-    let found = store::export_revisions(c, job.tenant(), &ids).await?;
-    let mut changed = Vec::new();
-    for row in revised {
-        let mut leaves = Vec::new();
-        for revision in found.get(&row.id).into_iter().flatten() {
-            let line = lines::revision(job.tenant(), row, revision).map_err(wrong)?;
-            leaves.push(evidence::merkle::salted_leaf(&line.salt, &line.bytes));
-        }
-        if leaves != listing.revisions.get(&row.id).map_or(&[][..], Vec::as_slice) {
-            changed.push(row.id);
+    let (mut changed, mut left) = (Vec::new(), revised.as_slice());
+    while !left.is_empty() {
+        let (now, later) = left.split_at(store::revised_together(left.iter().copied()));
+        left = later;
+        let ids: Vec<Uuid> = now.iter().map(|row| row.id).collect();
+        let found = store::export_revisions(c, job.tenant(), &ids).await?;
+        for row in now {
+            let leaves = leaves(job, row, found.get(&row.id).map_or(&[], Vec::as_slice))?;
+            if leaves != listing.revisions.get(&row.id).map_or(&[][..], Vec::as_slice) {
+                changed.push(row.id);
+            }
         }
     }
     Ok(changed)
+}
+
+fn leaves(
+    job: &Job<'_>,
+    row: &ExportRow,
+    revisions: &[store::ExportRevision],
+) -> Result<Vec<evidence::Hash>, Obstacle> {
+    let leaf = |revision| {
+        let line = lines::revision(job.tenant(), row, revision).map_err(wrong)?;
+        Ok(evidence::merkle::salted_leaf(&line.salt, &line.bytes))
+    };
+    revisions.iter().map(leaf).collect()
 }

@@ -2,25 +2,19 @@
 //! deletion official in one transaction.
 
 use chrono::{DateTime, Utc};
-use contracts::Tenant;
-use contracts::audit::Requester;
 use evidence::document::{
     Body, DELETED_ID_BYTES, DeletedIds, HoldsChecked, Receipt, Scope, deleted_ids_name,
 };
 use evidence::merkle::{self, Tree};
 use evidence::{Hash, document};
-use rand::Rng;
-use serde_json::json;
 use sinks::objects::{ObjectKey, Write, Written};
-use sqlx::PgConnection;
 
 use super::events::Deleted;
 use super::{Cleaner, Done, Job, Obstacle, wrong};
 use crate::archive::{chain, outgoing};
 use crate::crash::{CrashPoint, reach};
 use crate::lifecycle::Run;
-use crate::self_audit::{self, Deed};
-use crate::store::{self, Cleanup, RunEnd};
+use crate::store::{self, Cleanup};
 
 /// Who asked, as a receipt names them.
 pub(super) fn requester(run: &Run) -> String {
@@ -131,7 +125,7 @@ impl Cleaner {
         })
     }
 
-    /// Receipt, unit, run, notification and the fleet's own entry, or none of them.
+    /// Receipt, unit, run and what its end leads to, or none of them.
     async fn append(
         &self,
         job: &Job<'_>,
@@ -141,7 +135,6 @@ impl Cleaner {
         let (tenant, unit) = (job.tenant(), job.unit.id);
         let mut transaction = self.database.pool().begin().await?;
         let c = &mut *transaction;
-        store::cleanup::share(c, &[tenant, &Tenant::system()]).await?;
         let key = (unit, Scope::Rows);
         let locked = store::cleanup::begin_cleanup(c, tenant, key, job.run.new.id, None).await?;
         if locked.ended_at.is_some() {
@@ -158,49 +151,11 @@ impl Cleaner {
             None => store::finish_unit(c, tenant, unit, end.sequence).await?,
         };
         outgoing::tell(c, &job.cause, moved.run.as_ref(), now).await?;
-        if let Some(ended) = &moved.run {
-            self.own_entry(c, job.run, ended, now).await?;
-        }
         store::cleanup::end_cleanup(c, tenant, key, Some(end.sequence), now).await?;
         reach(CrashPoint::BeforeReceiptCommit);
         transaction.commit().await?;
         reach(CrashPoint::AfterReceiptCommit);
         Deleted { unit, receipt: end.sequence, events: deleted }.emit();
         Ok(Done::Deleted)
-    }
-
-    /// One audit entry per run that deleted, never one per event.
-    async fn own_entry(
-        &self,
-        c: &mut PgConnection,
-        run: &Run,
-        ended: &RunEnd,
-        now: DateTime<Utc>,
-    ) -> Result<(), Obstacle> {
-        let tenant = &run.new.tenant;
-        let Some(now_is) = store::run(c, tenant, ended.id).await? else { return Ok(()) };
-        let requester = serde_json::from_value::<Requester>(run.new.requester.clone())
-            .unwrap_or_else(|_| Requester { key_id: requester(run), ip: None });
-        let counters = now_is.counters;
-        let deed = Deed {
-            tenant,
-            action: "flotilla.logs.deleted",
-            target: ("run", ended.id),
-            metadata: json!({
-                "state": ended.state,
-                "policy_id": ended.policy,
-                "deleted": counters.deleted.events,
-                "held": counters.held.events,
-                "failed": counters.failed.events,
-                "correlation_id": run.new.correlation_id,
-            }),
-            requester: &requester,
-            at: now,
-            operation: ended.id,
-        };
-        let entries = self_audit::entries(&deed, || rand::rng().random())
-            .map_err(|refusal| wrong(refusal.0))?;
-        store::insert_rows(c, &entries).await?;
-        Ok(())
     }
 }

@@ -1,19 +1,21 @@
 //! Objects of the archive that are past their own term, or whose place another has taken. Before the
-//! first version goes it is noted that this was wanted, while the object was there; so an object that is
-//! gone afterwards is gone by us, and one that somebody else removed gets no receipt.
+//! first version goes it is noted that holds were asked while the object was there, and with what answer;
+//! so an object that is gone afterwards is gone by us, and one that somebody else removed gets no receipt.
 //!
 //! | Step | A death after it |
 //! |---|---|
-//! | the intent is noted, with the object in the store | it is found and gone on with |
-//! | with holds locked out: no hold keeps an event of it; all versions removed; noted | versions that are left go at the next attempt |
+//! | the object is read, and no hold keeps an event of it; with holds locked out, that is noted | it is asked again |
+//! | with holds locked out, the same ones in force: all versions removed; noted | versions that are left go at the next attempt |
 //! | one transaction: receipt into the chain, the object off the index | all of it or none |
 
 use chrono::{DateTime, Utc};
+use contracts::Tenant;
 use contracts::audit::lifecycle::CleanupExpired;
 use evidence::document::{Body, HoldsChecked, Receipt, Scope};
 use evidence::moment;
 use evidence::object::Entry;
 use sinks::objects::{Deletion, ObjectKey};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::end::{requester, unit_name};
@@ -21,13 +23,12 @@ use super::events::ObjectExpired;
 use super::{Cleaner, Done, Obstacle, UNSEALED, refused, wrong};
 use crate::archive::chain;
 use crate::archive::proof::Reading;
-use crate::archive::selection::Keeper;
+use crate::archive::selection::{Keeper, row_of};
 use crate::crash::{CrashPoint, reach};
 use crate::lifecycle::{Basis, Run};
-use crate::record::Record;
 use crate::retention::Hold;
 use crate::store::cleanup::{self as table, Kept, kept_document};
-use crate::store::{self, ArchivedObject, ExportRow};
+use crate::store::{self, ArchivedObject};
 
 /// What reading an object for holds finds.
 struct Asked {
@@ -42,29 +43,19 @@ impl Asked {
         if entry.line.key.revision > 0 {
             return;
         }
-        match row(entry).and_then(|row| self.keeper.keeps(&row)) {
+        match row_of(entry).and_then(|row| self.keeper.keeps(&row)) {
             Ok(keeps) => self.held += u64::from(keeps),
             Err(why) => self.unreadable = Some(why),
         }
     }
 }
 
-/// A line as the rules ask about it.
-fn row(entry: &Entry<'_>) -> Result<ExportRow, String> {
-    let record = Record::parse(entry.line.bytes).map_err(|error| error.to_string())?;
-    let event = &record.event;
-    Ok(ExportRow {
-        recorded_at: entry.line.recorded_at,
-        id: entry.line.key.id,
-        record: entry.line.bytes.to_vec(),
-        salt: entry.salt.to_vec(),
-        revision: 0,
-        actor_type: event.actor.kind.as_str().to_owned(),
-        actor_id: event.actor.id.as_str().to_owned(),
-        action: event.action.as_str().to_owned(),
-        outcome: event.outcome.as_str().to_owned(),
-        target_types: event.targets.iter().map(|target| target.kind.as_str().to_owned()).collect(),
-    })
+/// The object was asked about.
+struct Asking {
+    /// By an earlier attempt, too: versions of it may be gone by us.
+    earlier: bool,
+    /// The holds that were in force.
+    holds: Vec<Uuid>,
 }
 
 /// Why an object may go; an error says why not, and until when.
@@ -97,118 +88,155 @@ impl Cleaner {
         named(run, message, &object)?;
         let why = due(&object, self.now()).map_err(|why| refused(format!("{name}: {why}")))?;
         let key: ObjectKey = name.parse().map_err(|error| wrong(format!("{name}: {error}")))?;
-        self.intend(run, &object, &key).await?;
+        self.stored_manifest(&object, &key).await?;
+        let Some(asked) = self.ask(run, &object, &key, progress).await? else {
+            return Ok(Done::Spared);
+        };
         reach(CrashPoint::AfterRemovalNoted);
-        if !self.remove(run, &object, &key, progress).await? {
+        if !self.remove(run, &object, &key, &asked).await? {
             return Ok(Done::Spared);
         }
         ObjectExpired { object: name, outcome: "removed", why }.emit();
         self.append_removal(run, &object).await
     }
 
-    /// Notes that the object is to be removed, while it is there.
-    async fn intend(
+    /// Nothing goes whose manifest is not signed and in the store.
+    async fn stored_manifest(
         &self,
-        run: &Run,
         object: &ArchivedObject,
         key: &ObjectKey,
     ) -> Result<(), Obstacle> {
-        let (tenant, unit) = (&object.tenant, object.unit_id);
-        let known = {
-            let mut connection = self.database.pool().acquire().await?;
-            match kept_document(&mut connection, tenant, object.manifest).await? {
-                Kept::Stored(_) => {}
-                Kept::Waiting => return Err(Obstacle::NotYet(UNSEALED)),
-                Kept::Missing => {
-                    return Err(wrong(format!("{key}: its manifest is not in the chain")));
-                }
-            }
-            store::cleanup(&mut connection, tenant, unit, Scope::Object).await?
-        };
-        if known.is_some() {
-            return Ok(());
+        let mut connection = self.database.pool().acquire().await?;
+        match kept_document(&mut connection, &object.tenant, object.manifest).await? {
+            Kept::Stored(_) => Ok(()),
+            Kept::Waiting => Err(Obstacle::NotYet(UNSEALED)),
+            Kept::Missing => Err(wrong(format!("{key}: its manifest is not in the chain"))),
         }
-        if self.objects.head(key).await?.is_none() {
-            return Err(wrong(format!("{key} is not in the store, and was not removed by us")));
-        }
-        let mut transaction = self.database.pool().begin().await?;
-        let (of, name) = ((unit, Scope::Object), Some(object.object.as_str()));
-        table::begin_cleanup(&mut transaction, tenant, of, run.new.id, name).await?;
-        transaction.commit().await?;
-        Ok(())
     }
 
-    /// Whether it is gone; else it stays, and the intent is taken back.
-    async fn remove(
+    /// Notes that no hold keeps an event of the object; none where one does: it stays. Where that was
+    /// noted by an earlier attempt, the object may be gone, and by us.
+    async fn ask(
         &self,
         run: &Run,
         object: &ArchivedObject,
         key: &ObjectKey,
         progress: &(dyn Fn() + Sync),
-    ) -> Result<bool, Obstacle> {
-        let tenant = &object.tenant;
-        let before = {
+    ) -> Result<Option<Asking>, Obstacle> {
+        let (tenant, of) = (&object.tenant, (object.unit_id, Scope::Object));
+        let (before, known) = {
             let mut connection = self.database.pool().acquire().await?;
-            store::holds::in_force(&mut connection, tenant).await?
+            let before = store::holds::in_force(&mut connection, tenant).await?;
+            (before, store::cleanup(&mut connection, tenant, of.0, of.1).await?)
         };
-        let held = self.held(object, key, &before, progress).await?;
+        let earlier = known.is_some_and(|known| known.holds.is_some());
+        let holds = ids(&before);
+        let held = match self.held(object, key, &before, progress).await? {
+            Some(held) => held,
+            None if earlier => return Ok(Some(Asking { earlier, holds })),
+            None => {
+                let text = format!("{key} is not in the store, and was not removed by us");
+                return Err(wrong(text));
+            }
+        };
         let mut transaction = self.database.pool().begin().await?;
         let c = &mut *transaction;
-        store::holds::lock_shared(c, tenant).await?;
-        let holds = store::holds::in_force(c, tenant).await?;
-        if ids(&holds) != ids(&before) {
-            // Read anew by the holds that there are now.
-            return Err(Obstacle::NotYet(std::time::Duration::from_secs(1)));
+        self.same_holds(c, tenant, &holds).await?;
+        table::begin_cleanup(c, tenant, of, run.new.id, Some(&object.object)).await?;
+        if held > 0 {
+            let why = format!("holds keep {held} of its events");
+            ObjectExpired { object: key.as_str(), outcome: "held", why: &why }.emit();
+            table::take_back(c, tenant, object.unit_id).await?;
+        } else {
+            table::note_asked(c, tenant, object.unit_id, (self.now(), holds.len() as u64)).await?;
         }
+        transaction.commit().await?;
+        Ok((held == 0).then_some(Asking { earlier, holds }))
+    }
+
+    /// Locks holds out until the transaction ends; they are still those that the object was asked for.
+    async fn same_holds(
+        &self,
+        c: &mut PgConnection,
+        tenant: &Tenant,
+        asked: &[Uuid],
+    ) -> Result<u64, Obstacle> {
+        store::holds::lock_shared(c, tenant).await?;
+        let now = store::holds::in_force(c, tenant).await?;
+        if ids(&now) == asked {
+            return Ok(now.len() as u64);
+        }
+        Err(Obstacle::NotYet(std::time::Duration::from_secs(1)))
+    }
+
+    /// Whether it is gone; else it stays, and what was noted is taken back.
+    async fn remove(
+        &self,
+        run: &Run,
+        object: &ArchivedObject,
+        key: &ObjectKey,
+        asked: &Asking,
+    ) -> Result<bool, Obstacle> {
+        let tenant = &object.tenant;
+        let mut transaction = self.database.pool().begin().await?;
+        let c = &mut *transaction;
+        let in_force = self.same_holds(c, tenant, &asked.holds).await?;
         let of = (object.unit_id, Scope::Object);
         let known = table::begin_cleanup(c, tenant, of, run.new.id, Some(&object.object)).await?;
         if known.deleted_at.is_some() {
             return Ok(true);
         }
-        if held > 0 {
-            let why = format!("holds keep {held} of its events");
-            ObjectExpired { object: key.as_str(), outcome: "held", why: &why }.emit();
-            table::take_back(c, tenant, object.unit_id).await?;
-            transaction.commit().await?;
-            return Ok(false);
+        if known.holds.is_none() {
+            // Another attempt has taken it back meanwhile.
+            return Err(Obstacle::NotYet(std::time::Duration::from_secs(1)));
         }
-        if let Deletion::Locked(lock) = self.objects.delete_all_versions(key).await? {
-            let why = lock.to_string();
+        let kept = match self.objects.delete_all_versions(key).await? {
+            Deletion::Deleted => None,
+            Deletion::AlreadyGone if asked.earlier => None,
+            Deletion::AlreadyGone => {
+                table::take_back(c, tenant, object.unit_id).await?;
+                transaction.commit().await?;
+                let text = format!("{key} is not in the store, and was not removed by us");
+                return Err(wrong(text));
+            }
+            Deletion::Locked(lock) => Some(lock.to_string()),
+        };
+        if let Some(why) = kept {
             ObjectExpired { object: key.as_str(), outcome: "locked", why: &why }.emit();
             table::take_back(c, tenant, object.unit_id).await?;
             transaction.commit().await?;
             return Ok(false);
         }
         reach(CrashPoint::AfterObjectRemoved);
-        let (now, in_force) = (self.now(), holds.len() as u64);
-        table::note_removed(c, tenant, object.unit_id, (now, in_force), object.events).await?;
+        let asked = (self.now(), in_force);
+        table::note_removed(c, tenant, object.unit_id, asked, object.events).await?;
         transaction.commit().await?;
         Ok(true)
     }
 
-    /// Events of the object that holds keep. Of a superseded one, the other holds them all.
+    /// Events of the object that holds keep; none where there is no object. Of a superseded one, the
+    /// other holds them all.
     async fn held(
         &self,
         object: &ArchivedObject,
         key: &ObjectKey,
         holds: &[Hold],
         progress: &(dyn Fn() + Sync),
-    ) -> Result<u64, Obstacle> {
+    ) -> Result<Option<u64>, Obstacle> {
         if holds.is_empty() || object.superseded_by.is_some() {
-            return Ok(0);
+            return Ok(self.objects.head(key).await?.map(|_| 0));
         }
         let asked = Asked { keeper: Keeper::by(holds), held: 0, unreadable: None };
         let codec = object.contents.codec;
         let reading = Reading::begin(&self.objects, key, codec, asked, Asked::ask).await?;
-        // Gone by an earlier attempt, which had asked.
-        let Some(mut reading) = reading else { return Ok(0) };
+        let Some(mut reading) = reading else { return Ok(None) };
         while reading.step().await? {
             progress();
         }
         let ended = reading.end().await;
         let (observed, asked) = ended.map_err(|error| wrong(format!("reading {key}: {error}")))?;
         match (observed.contents, asked.unreadable) {
-            (Ok(contents), None) if contents == object.contents => Ok(asked.held),
+            (Ok(contents), None) if contents == object.contents => Ok(Some(asked.held)),
             (Err(damage), _) => {
                 Err(wrong(format!("{key}: {damage}: it stays while holds are in force")))
             }

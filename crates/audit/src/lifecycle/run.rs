@@ -102,7 +102,7 @@ pub struct Counters {
     pub verified: Tally,
     /// Deleted from PostgreSQL and search.
     pub deleted: Tally,
-    /// Kept by a hold, or not due any more, when they were to be deleted.
+    /// They stay: by a hold, because they are not due any more, or because the run was cancelled.
     pub held: Tally,
     /// Not there any more when they were looked for: erased meanwhile.
     pub gone: Tally,
@@ -114,11 +114,11 @@ impl Counters {
     /// Whether the events of an ended run are all accounted for, each once.
     pub fn adds_up(&self, then: Then) -> bool {
         let end = match then {
-            Then::Archive => self.archived,
+            Then::Archive => self.archived.and(self.held),
             Then::ArchiveAndDelete | Then::Delete => self.deleted.and(self.held),
         };
         let archived = match then {
-            Then::Archive => self.deleted == Tally::default() && self.held == Tally::default(),
+            Then::Archive => self.deleted == Tally::default(),
             Then::ArchiveAndDelete => true,
             Then::Delete => self.archived == Tally::default(),
         };
@@ -179,6 +179,8 @@ pub struct Run {
     pub counters: Counters,
     /// Why it failed or was cancelled.
     pub failure: Option<String>,
+    /// Of one that waits to be planned: when its turn is looked for again.
+    pub again_at: Option<DateTime<Utc>>,
     /// When it was begun.
     pub created_at: DateTime<Utc>,
     /// When its units were first worked on.

@@ -166,16 +166,17 @@ pub async fn objects_between(
         .collect()
 }
 
-/// Objects that are there and in force whose ids enclose this one: those that may hold the log. At most
-/// [`OBJECTS_PAGE_MAX`].
+/// Objects that are there and in force whose ids enclose this one: those that may hold the log; in the
+/// order of their names after `after`, at most [`OBJECTS_PAGE_MAX`].
 pub async fn objects_holding(
     connection: &mut PgConnection,
     tenant: &Tenant,
     id: Uuid,
+    after: &str,
 ) -> Result<Vec<ArchivedObject>, sqlx::Error> {
     let sql = format!(
         "SELECT {OBJECT_COLUMNS} FROM archive_objects
-          WHERE tenant = $1 AND first_id <= $2 AND last_id >= $2
+          WHERE tenant = $1 AND first_id <= $2 AND last_id >= $2 AND object > $4
             AND removed_at IS NULL AND superseded_by IS NULL
           ORDER BY object LIMIT $3"
     );
@@ -183,6 +184,7 @@ pub async fn objects_holding(
         .bind(tenant.as_str())
         .bind(id)
         .bind(OBJECTS_PAGE_MAX)
+        .bind(after)
         .fetch_all(connection)
         .await?
         .iter()

@@ -17,9 +17,9 @@ use uuid::Uuid;
 use crate::lifecycle::bounded;
 
 pub(crate) use documents::{Kept, kept_document};
-pub(crate) use objects::{forget_object, note_removed, take_back};
+pub(crate) use objects::{forget_object, note_asked, note_removed, take_back};
 pub(crate) use rows::{
-    Burial, alone, bury, delete_revisions, delete_rows, rows_of, share, tombstoned,
+    Burial, alone, bury, delete_revisions, delete_rows, rows_of, tombstoned,
 };
 
 /// Rows of one transaction at most.

@@ -6,7 +6,7 @@ use contracts::{LogId, Tenant};
 use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
-use super::{cleanup, holds, insert, locks, read, revise};
+use super::{cleanup, erasures, holds, insert, locks, read, revise};
 use crate::archive::Keeper;
 use crate::model::{Erased, Erasure, LogKey, NewErasure, NewLog};
 use crate::retention::Hold;
@@ -44,6 +44,7 @@ pub async fn erase(
     if let Some(key) = &found {
         remove(&mut transaction, key).await?;
     }
+    erasures::note(&mut transaction, &erasure.tenant, erasure.id.0).await?;
     let inserted = insert::insert_rows(&mut transaction, self_audit).await?;
     let key = match found {
         Some(key) => Some(key),

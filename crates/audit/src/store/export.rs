@@ -9,11 +9,15 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use super::cleanup::tombstoned;
 use super::locks;
 use crate::lifecycle::KeyRange;
 
 /// Revisions of one chunk's logs that are read at most: a log with more cannot be archived.
 pub const REVISIONS_EXPORTED_MAX: i64 = 50_000;
+
+/// Ids that are looked for among the tombstones at once.
+const TOMBSTONES_ASKED: usize = 10_000;
 
 /// Which rows: of this range, by transactions below this one.
 #[derive(Clone, Debug)]
@@ -185,7 +189,19 @@ pub(super) fn row(row: &PgRow) -> Result<ExportRow, sqlx::Error> {
     })
 }
 
-/// The revisions of these logs, each log's in their order.
+/// How many of these rows, one after the other, [`export_revisions`] answers whole: at least one, of which
+/// only the first [`REVISIONS_EXPORTED_MAX`] are answered.
+pub fn revised_together<'a>(rows: impl IntoIterator<Item = &'a ExportRow>) -> usize {
+    let mut revisions = 0_u64;
+    let fits = |row: &&ExportRow| {
+        let first = revisions == 0;
+        revisions += u64::from(row.revision.unsigned_abs());
+        first || revisions <= REVISIONS_EXPORTED_MAX.unsigned_abs()
+    };
+    rows.into_iter().take_while(fits).count()
+}
+
+/// The revisions of these logs, each log's in their order; [`REVISIONS_EXPORTED_MAX`] at most.
 pub async fn export_revisions(
     connection: &mut PgConnection,
     tenant: &Tenant,
@@ -215,24 +231,19 @@ pub async fn export_revisions(
     Ok(found)
 }
 
-/// Holds off erasures of the tenant until the transaction ends, and says which of these logs, by
-/// ascending id, are erased by now.
+/// Holds off erasures of the tenant until the transaction ends, and says which of these logs are erased
+/// by now.
 pub async fn erased_of(
     transaction: &mut PgConnection,
     tenant: &Tenant,
     ids: &[Uuid],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     locks::share(transaction, std::iter::once(tenant)).await?;
-    let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(Vec::new()) };
-    let erased: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT id FROM tombstones WHERE tenant = $1 AND id >= $2 AND id <= $3 ORDER BY id",
-    )
-    .bind(tenant.as_str())
-    .bind(first)
-    .bind(last)
-    .fetch_all(transaction)
-    .await?;
-    Ok(erased.into_iter().filter(|id| ids.binary_search(id).is_ok()).collect())
+    let mut erased = Vec::new();
+    for ids in ids.chunks(TOMBSTONES_ASKED) {
+        erased.extend(tombstoned(transaction, tenant, ids).await?);
+    }
+    Ok(erased)
 }
 
 /// The transaction below which nothing will appear any more: what a plan is made under.

@@ -11,10 +11,12 @@ use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use self::rows::{COLUMNS, read, then_word};
+use self::rows::{columns, read, then_word};
+use super::alarms;
 use super::units::decoded;
 use crate::lifecycle::{self, Basis, NewRun, Run, RunState};
 
+pub use rows::Large;
 pub(super) use rows::counters;
 
 /// Runs on a page of [`runs`] at most.
@@ -101,13 +103,24 @@ pub async fn begin_run(connection: &mut PgConnection, run: &NewRun) -> Result<Be
     .map(Begun::There)
 }
 
-/// A run; nothing when there is none of the tenant's.
+/// A run, whole; nothing when there is none of the tenant's.
 pub async fn run(
     connection: &mut PgConnection,
     tenant: &Tenant,
     id: RunId,
 ) -> Result<Option<Run>, sqlx::Error> {
-    let sql = format!("SELECT {COLUMNS} FROM retention_runs WHERE tenant = $1 AND id = $2");
+    run_with(connection, tenant, id, Large::Both).await
+}
+
+/// The same, without the rules or the plan where they are not asked for: `None`, as if there were none yet.
+pub async fn run_with(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    id: RunId,
+    large: Large,
+) -> Result<Option<Run>, sqlx::Error> {
+    let columns = columns(large);
+    let sql = format!("SELECT {columns} FROM retention_runs WHERE tenant = $1 AND id = $2");
     sqlx::query(AssertSqlSafe(sql))
         .bind(tenant.as_str())
         .bind(id)
@@ -118,7 +131,8 @@ pub async fn run(
         .transpose()
 }
 
-/// Up to `limit` runs of a policy, or of the tenant, begun before a time, the newest first.
+/// Up to `limit` runs of a policy, or of the tenant, begun before a time, the newest first, without their
+/// rules and plans: a page of those could be a gigabyte.
 pub async fn runs(
     connection: &mut PgConnection,
     tenant: &Tenant,
@@ -126,8 +140,9 @@ pub async fn runs(
     before: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<Run>, sqlx::Error> {
+    let columns = columns(Large::Neither);
     let sql = format!(
-        "SELECT {COLUMNS} FROM retention_runs
+        "SELECT {columns} FROM retention_runs
           WHERE tenant = $1 AND ($2::uuid IS NULL OR policy_id = $2) AND created_at < $3
           ORDER BY created_at DESC, id DESC LIMIT $4"
     );
@@ -247,29 +262,50 @@ pub async fn stop_run(
     to: RunState,
     why: &str,
 ) -> Result<Step<RunState>, sqlx::Error> {
-    // Units first, then the run: the order in which everybody locks them.
-    let left = sqlx::query(
-        "UPDATE archive_units SET state = 'kept', updated_at = now()
-          WHERE tenant = $1 AND run_id = $2 AND state = 'planned'
-            AND (claimed_until IS NULL OR claimed_until <= clock_timestamp())
-            AND EXISTS (SELECT FROM retention_runs
-                         WHERE tenant = $1 AND id = $2 AND state = ANY ($3))",
-    )
-    .bind(tenant.as_str())
-    .bind(id)
-    .bind(words(to.from()))
-    .execute(&mut *connection)
-    .await?
-    .rows_affected();
+    let stopped = step(connection, tenant, id, to, Some(why)).await?;
+    if stopped == Step::Now {
+        keep_planned(connection, tenant, id).await?;
+        if to == RunState::Failed {
+            alarms::run_ended(connection, tenant, id).await?;
+        }
+    }
+    Ok(stopped)
+}
+
+/// Units of a stopped run that nobody has begun stay as they are. The run is locked, so none is added
+/// meanwhile; others lock the unit first, so this waits for no unit: one that is locked is being begun.
+async fn keep_planned(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    id: RunId,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE retention_runs SET units_open = units_open - $3 WHERE tenant = $1 AND id = $2",
+        "WITH idle AS (
+           SELECT id FROM archive_units
+            WHERE tenant = $1 AND run_id = $2 AND state = 'planned'
+              AND (claimed_until IS NULL OR claimed_until <= clock_timestamp())
+              FOR UPDATE SKIP LOCKED),
+         kept AS (
+           UPDATE archive_units u
+              SET state = 'kept', updated_at = now(), held_events = u.planned_events,
+                  held_bytes = u.planned_bytes
+             FROM idle WHERE u.tenant = $1 AND u.id = idle.id
+           RETURNING u.id, u.object, u.planned_events, u.planned_bytes),
+         discarded AS (
+           INSERT INTO archive_discards (tenant, object, unit_id)
+           SELECT $1, object, id FROM kept WHERE object IS NOT NULL ON CONFLICT DO NOTHING)
+         UPDATE retention_runs r
+            SET units_open = r.units_open - k.units, held_events = r.held_events + k.events,
+                held_bytes = r.held_bytes + k.bytes
+           FROM (SELECT count(*) AS units, coalesce(sum(planned_events), 0)::bigint AS events,
+                        coalesce(sum(planned_bytes), 0)::bigint AS bytes FROM kept) k
+          WHERE r.tenant = $1 AND r.id = $2",
     )
     .bind(tenant.as_str())
     .bind(id)
-    .bind(left.cast_signed())
-    .execute(&mut *connection)
-    .await?;
-    step(connection, tenant, id, to, Some(why)).await
+    .execute(connection)
+    .await
+    .map(|_| ())
 }
 
 async fn step(
@@ -329,13 +365,16 @@ pub(super) async fn end_if_over(
         "UPDATE retention_runs
             SET state = CASE WHEN units_failed > 0 THEN 'failed' ELSE 'done' END, ended_at = now()
           WHERE tenant = $1 AND id = $2 AND state = 'running' AND units_open = 0
-         RETURNING policy_id, state, notify, 
+         RETURNING policy_id, state, notify,
                    plan -> 'complete' = 'false' AND verified_events + deleted_events > 0 AS more",
     )
     .bind(tenant.as_str())
     .bind(id)
-    .fetch_optional(connection)
+    .fetch_optional(&mut *connection)
     .await?;
+    if ended.is_some() {
+        alarms::run_ended(connection, tenant, id).await?;
+    }
     let end = |row: PgRow| {
         Ok(RunEnd {
             id,

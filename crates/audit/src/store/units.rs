@@ -2,9 +2,11 @@
 //! the caller's transaction, moves the run's counters with the unit's, is guarded by the state it may
 //! come from, and done twice it changes nothing. Locked in one order: chain, unit, run.
 //!
-//! Steps of the archive are in `units::archiving`, those of a cleanup in `units::deleting`.
+//! Steps of the archive are in `units::archiving`, those of a cleanup in `units::deleting`; who stands
+//! still is found by `units::attending`.
 
 mod archiving;
+mod attending;
 mod claims;
 mod deleting;
 mod rows;
@@ -17,6 +19,7 @@ use uuid::Uuid;
 
 use self::claims::ours;
 use self::rows::{COLUMNS, range, read};
+use super::discards::give_up;
 use super::runs::{RunEnd, Step, end_if_over};
 use crate::lifecycle::unit::NewWork;
 use crate::lifecycle::{
@@ -24,8 +27,10 @@ use crate::lifecycle::{
 };
 
 pub use archiving::{
-    Sealing, allot_part, empty_unit, note_upload, seal_unit, unwrite_unit, write_unit,
+    Sealing, allot_part, empty_unit, index_object, next_part, note_upload, seal_unit, unwrite_unit,
+    write_unit,
 };
+pub use attending::attend_units;
 pub use claims::{Claim, Claimed, claim_unit, release_claim, renew_claim};
 pub use deleting::{
     Deletion, delete_some, delete_unit, finish_unit, keep_unit, note_receipt, spare_unit,
@@ -59,8 +64,8 @@ pub enum UnitError {
 }
 
 /// Adds units of a run that is being planned; those whose number is there already stay as they are.
-/// At most [`UNITS_ADDED_MAX`]; the caller has checked that each range is within its hour. Answers how
-/// many are new.
+/// At most [`UNITS_ADDED_MAX`]. A plan makes no range that leaves its hour; here nothing looks at that.
+/// Answers whether any is new.
 pub async fn add_units(
     connection: &mut PgConnection,
     tenant: &Tenant,
@@ -198,7 +203,9 @@ pub async fn open_ranges(
            FROM archive_units u JOIN retention_runs r ON r.tenant = u.tenant AND r.id = u.run_id
           WHERE u.tenant = $1 AND (r.policy_id = $2 OR r.policy_id IS NULL)
             AND u.state IN ('planned', 'written', 'sealed', 'deleting')
-            AND r.state IN ('planning', 'braked', 'running')
+            AND (r.state IN ('planning', 'braked', 'running')
+                 -- Of a run that was stopped: what is in the archive, and what may yet come there.
+                 OR u.state IN ('sealed', 'deleting') OR u.claimed_until > clock_timestamp())
           ORDER BY u.first_at, u.first_id LIMIT $3",
     )
     .bind(tenant.as_str())
@@ -217,26 +224,6 @@ pub async fn open_ranges(
     Ok(ranges)
 }
 
-/// Up to `limit` units of running runs that have to be archived, that nobody has, and that nothing happened
-/// to for `idle_secs`: their messages are lost or dead. Whoever sends them again does no harm.
-pub async fn unattended_units(
-    connection: &mut PgConnection,
-    idle_secs: f64,
-    limit: i64,
-) -> Result<Vec<Unit>, sqlx::Error> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM archive_units u
-          WHERE state IN ('planned', 'written') AND work = 'archive'
-            AND updated_at < clock_timestamp() - make_interval(secs => $1)
-            AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
-            AND EXISTS (SELECT FROM retention_runs r WHERE r.tenant = u.tenant
-                           AND r.id = u.run_id AND r.state = 'running')
-          ORDER BY updated_at LIMIT $2"
-    );
-    let rows = sqlx::query(AssertSqlSafe(sql)).bind(idle_secs).bind(limit);
-    rows.fetch_all(connection).await?.iter().map(read).collect()
-}
-
 /// Ends a unit that cannot be done, from any state: what is accounted for nowhere else has failed.
 pub async fn fail_unit(
     connection: &mut PgConnection,
@@ -248,6 +235,7 @@ pub async fn fail_unit(
     if unit.state == UnitState::Failed {
         return Ok(Moved { now: false, run: None });
     }
+    give_up(connection, &unit).await?;
     let mut counters = unit.counters;
     if matches!(unit.state, UnitState::Planned | UnitState::Written) {
         (counters.archived, counters.gone) = (Tally::default(), Tally::default());

@@ -46,6 +46,7 @@ pub struct Parts {
 }
 
 /// Handles `ARCHIVE_BY_POLICY`, `ARCHIVE_BY_DATE` and `BULK_ARCHIVE`.
+#[derive(Clone)]
 pub struct ArchiveWorker {
     archivist: Archivist,
     database: Database,
@@ -178,6 +179,11 @@ impl ArchiveWorker {
     /// for what was down then.
     pub async fn sweep(&self) -> Result<u64, Failure> {
         self.archivist.sweep().await.map_err(Obstacle::failure)
+    }
+
+    /// Writes objects again that hold erased logs; how many.
+    pub async fn supersede(&self) -> Result<u64, Failure> {
+        self.archivist.supersede().await.map_err(Obstacle::failure)
     }
 
     /// A request that cannot be planned has failed, and says why.

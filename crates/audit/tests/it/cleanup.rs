@@ -6,5 +6,7 @@ mod expired;
 mod faults;
 mod holds;
 mod policy;
-mod scene;
+mod requests;
+pub(crate) mod scene;
+mod superseding;
 mod units;

@@ -13,7 +13,7 @@ use crate::archive::proof::read_back;
 use crate::archive::{chain, outgoing, place};
 use crate::crash::{CrashPoint, reach};
 use crate::lifecycle::{Run, Unit};
-use crate::store::{self, Sealing};
+use crate::store::{self, Sealing, erasures};
 
 /// An object that is what was written.
 struct Proved<'a> {
@@ -26,7 +26,8 @@ struct Proved<'a> {
 
 impl Archivist {
     /// Proves the unit's object and appends its manifest; nothing is returned. Else why the unit has to
-    /// be written again: its object is not what was written, or holds what was erased meanwhile.
+    /// be written again: its object is not what was written, or holds what was erased meanwhile. The
+    /// object itself stays as it is: who gives its name up discards it.
     pub(super) async fn seal(
         &self,
         hand: &Hand<'_>,
@@ -46,7 +47,6 @@ impl Archivist {
             Err(damage) => Some(format!("{object}: {damage}")),
         };
         if wrong.is_some() {
-            self.discard(hand, unit).await?;
             return Ok(wrong);
         }
         reach(CrashPoint::AfterVerify);
@@ -57,7 +57,7 @@ impl Archivist {
         if erased == 0 {
             return Ok(None);
         }
-        if self.discard(hand, unit).await? {
+        if locked_until.is_none_or(|until| until <= hand.clock.now()) {
             return Ok(Some(format!("{erased} of its events were erased meanwhile")));
         }
         // The store keeps it whatever we do: better in the chain, where the erasure finds it.
@@ -83,10 +83,11 @@ impl Archivist {
         }
         let ids: Vec<Uuid> = events.iter().map(|event| event.1).collect();
         // Late: it holds erasures off until the end.
-        let erased = store::erased_of(&mut transaction, tenant, &ids).await?.len();
-        if heed && erased > 0 {
-            return Ok(erased);
+        let erased = store::erased_of(&mut transaction, tenant, &ids).await?;
+        if heed && !erased.is_empty() {
+            return Ok(erased.len());
         }
+        erasures::note_of(&mut transaction, tenant, proved.object, &erased).await?;
         let body = Body::Manifest(Box::new(manifest(run, proved)?));
         let end = chain::append(&mut transaction, tenant, body, now).await?;
         let manifest = ManifestRef { sequence: end.sequence, sha256: end.hash };

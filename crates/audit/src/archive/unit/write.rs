@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 
 use evidence::Codec;
-use sinks::objects::{Deletion, ObjectKey, Written};
+use sinks::objects::{ObjectKey, Written};
 use uuid::Uuid;
 
 use super::events::NameTaken;
 use super::{Archivist, Hand, Obstacle};
 use crate::archive::lines::{self, Line};
+use crate::archive::discard;
 use crate::archive::outgoing;
-use crate::archive::pack::{PackError, Packed, Packer};
+use crate::archive::pack::{Packed, Packer};
 use crate::archive::place::{self, UNIT};
 use crate::archive::proof::read_back;
 use crate::archive::put::put;
@@ -18,7 +19,7 @@ use crate::archive::rows::UnitRows;
 use crate::archive::selection::Selection;
 use crate::crash::{CrashPoint, reach};
 use crate::lifecycle::{Run, Unit};
-use crate::store::{self, ExportRow, Wanted};
+use crate::store::{self, ExportRevision, ExportRow, REVISIONS_EXPORTED_MAX, Wanted};
 
 /// Names that are taken by others, in a row.
 const NAMES_MAX: u32 = 16;
@@ -29,10 +30,10 @@ const BATCH_BYTES: usize = 1024 * 1024;
 enum Taken {
     /// The object is this very one: an earlier attempt wrote it.
     Adopt,
-    /// What was there is out of the way.
-    Removed,
-    /// Others' objects have the names up to this one.
-    Others(u32),
+    /// What was there is gone by itself.
+    Free,
+    /// Something else is there: the unit takes a name after this one.
+    After(u32),
 }
 
 impl Archivist {
@@ -60,8 +61,11 @@ impl Archivist {
             }
             match self.judge(hand, &unit, &key, &packed).await? {
                 Taken::Adopt => return self.note_written(hand, &packed).await.map(Some),
-                Taken::Removed => {}
-                Taken::Others(last) => unit = self.allot(hand, last + 1).await?,
+                Taken::Free => {}
+                Taken::After(last) => {
+                    unit = self.allot(hand, last + 1).await?;
+                    self.discard(hand).await;
+                }
             }
         }
         let text = format!("{NAMES_MAX} names of the hour in a row are taken by others");
@@ -94,10 +98,7 @@ impl Archivist {
             }
             hand.beat().await?;
         }
-        packer.finish().await.map_err(|error| match error {
-            PackError::Line(text) => Obstacle::Poison(text),
-            PackError::Spool(_) | PackError::Broken(_) => Obstacle::Spool(error.to_string()),
-        })
+        Ok(packer.finish().await?)
     }
 
     /// `false`: the codec has ended, and says why when it is asked.
@@ -105,15 +106,25 @@ impl Archivist {
         &self,
         packer: &Packer,
         unit: &Unit,
+        mut rows: Vec<ExportRow>,
+    ) -> Result<bool, Obstacle> {
+        while !rows.is_empty() {
+            let later = rows.split_off(store::revised_together(&rows));
+            if !self.hand_over_portion(packer, unit, rows).await? {
+                return Ok(false);
+            }
+            rows = later;
+        }
+        Ok(true)
+    }
+
+    async fn hand_over_portion(
+        &self,
+        packer: &Packer,
+        unit: &Unit,
         rows: Vec<ExportRow>,
     ) -> Result<bool, Obstacle> {
-        let revised: Vec<Uuid> =
-            rows.iter().filter(|row| row.revision > 0).map(|row| row.id).collect();
-        let mut revisions = HashMap::new();
-        if !revised.is_empty() {
-            let mut connection = self.database.pool().acquire().await?;
-            revisions = store::export_revisions(&mut connection, &unit.tenant, &revised).await?;
-        }
+        let mut revisions = self.revisions(unit, &rows).await?;
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for mut row in rows {
             let changes = revisions.remove(&row.id).unwrap_or_default();
@@ -141,11 +152,32 @@ impl Archivist {
         Ok(batch.is_empty() || packer.push(batch).await)
     }
 
+    async fn revisions(
+        &self,
+        unit: &Unit,
+        rows: &[ExportRow],
+    ) -> Result<HashMap<Uuid, Vec<ExportRevision>>, Obstacle> {
+        let most = REVISIONS_EXPORTED_MAX;
+        if let Some(row) = rows.iter().find(|row| row.revision > most) {
+            let (id, revisions) = (row.id, row.revision);
+            let text = format!("log {id} has {revisions} revisions; an object takes {most} of one");
+            return Err(Obstacle::Poison(text));
+        }
+        let revised: Vec<Uuid> =
+            rows.iter().filter(|row| row.revision > 0).map(|row| row.id).collect();
+        if revised.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut connection = self.database.pool().acquire().await?;
+        Ok(store::export_revisions(&mut connection, &unit.tenant, &revised).await?)
+    }
+
     async fn end_empty(&self, hand: &Hand<'_>) -> Result<(), Obstacle> {
         let mut transaction = self.database.pool().begin().await?;
         let moved = store::empty_unit(&mut transaction, hand.claim).await?;
         outgoing::tell(&mut transaction, hand.cause, moved.run.as_ref(), hand.clock.now()).await?;
         transaction.commit().await?;
+        self.discard(hand).await;
         Ok(())
     }
 
@@ -168,7 +200,8 @@ impl Archivist {
     }
 
     /// The name is taken: by this very object, by what an earlier attempt of this unit left, or by
-    /// others.
+    /// others. Nothing is removed here: the claim may have ended meanwhile, and another worker may rely
+    /// on what is there. A name is given up first, and by whoever has the claim.
     async fn judge(
         &self,
         hand: &Hand<'_>,
@@ -177,7 +210,7 @@ impl Archivist {
         packed: &Packed,
     ) -> Result<Taken, Obstacle> {
         let codec = packed.contents.codec;
-        let Some(seen) = read_back(hand, key, codec).await? else { return Ok(Taken::Removed) };
+        let Some(seen) = read_back(hand, key, codec).await? else { return Ok(Taken::Free) };
         if seen.contents.as_ref().is_ok_and(|contents| *contents == packed.contents) {
             return Ok(Taken::Adopt);
         }
@@ -185,27 +218,22 @@ impl Archivist {
         let ours = head.is_some_and(|head| {
             head.metadata.get(UNIT).is_some_and(|of| *of == unit.id.to_string())
         });
-        if ours && self.remove(hand, key).await? {
-            return Ok(Taken::Removed);
+        let part = unit.part.unwrap_or(0);
+        if ours {
+            return Ok(Taken::After(part));
         }
         NameTaken { object: key.as_str() }.emit();
         let last = place::last_part(hand.objects, unit).await?;
-        Ok(Taken::Others(last.max(unit.part.unwrap_or(0))))
+        Ok(Taken::After(last.max(part)))
     }
 
-    /// Removes an object of this unit that is in no chain; `false` where the store refuses.
-    pub(super) async fn remove(&self, hand: &Hand<'_>, key: &ObjectKey) -> Result<bool, Obstacle> {
-        Ok(match hand.objects.delete_all_versions(key).await? {
-            Deletion::Deleted | Deletion::AlreadyGone => true,
-            Deletion::Locked(held) => {
-                tracing::warn!(object = key.as_str(), %held, "an object that nobody needs stays");
-                false
-            }
-        })
-    }
-
-    /// The same of the unit's own object.
-    pub(super) async fn discard(&self, hand: &Hand<'_>, unit: &Unit) -> Result<bool, Obstacle> {
-        self.remove(hand, &place::key(unit)?).await
+    /// Removes what the unit has written and does without, now rather than within the hour. Where it
+    /// fails, the sweep does it.
+    pub(super) async fn discard(&self, hand: &Hand<'_>) {
+        let of = Some((&hand.claim.tenant, hand.claim.unit));
+        let swept = discard::sweep(hand.database, hand.objects, of, hand.clock.now()).await;
+        if let Err(error) = swept {
+            tracing::warn!(unit = %hand.claim.unit, %error, "an object that nobody needs is left to the sweep");
+        }
     }
 }

@@ -7,6 +7,26 @@ use sqlx::PgConnection;
 
 use crate::store::ArchivedObject;
 
+/// Holds were asked about the unit's object, and none keeps an event of it: when, and how many there were.
+pub(crate) async fn note_asked(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    unit: UnitId,
+    (at, holds): (DateTime<Utc>, u64),
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE cleanups SET holds_at = $3, holds_in_force = $4
+          WHERE tenant = $1 AND unit_id = $2 AND scope = 'object' AND deleted_at IS NULL",
+    )
+    .bind(tenant.as_str())
+    .bind(unit)
+    .bind(at)
+    .bind(holds.cast_signed())
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
 /// All versions of the unit's object are removed: when, with how many holds in force, and its events.
 pub(crate) async fn note_removed(
     connection: &mut PgConnection,

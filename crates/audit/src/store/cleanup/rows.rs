@@ -145,11 +145,3 @@ pub(crate) async fn delete_revisions(
         .await
         .map(|_| ())
 }
-
-/// Holds off erasures of these tenants until the transaction ends: what an insert needs.
-pub(crate) async fn share(
-    connection: &mut PgConnection,
-    tenants: &[&Tenant],
-) -> Result<(), sqlx::Error> {
-    locks::share(connection, tenants.iter().copied()).await
-}

@@ -2,6 +2,7 @@
 //! manifest. Each is the claim holder's alone.
 
 use chrono::{DateTime, Utc};
+use contracts::Tenant;
 use contracts::audit::lifecycle::Then;
 use evidence::Codec;
 use evidence::document::{ManifestRef, object_name};
@@ -9,11 +10,13 @@ use evidence::object::Contents;
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use super::super::discards::give_up;
 use super::{Claim, Moved, UnitError, advance, ours};
 use crate::lifecycle::{Tally, Unit, UnitState};
 
 /// Gives the unit a part number of its hour and so the name of its object: once, or anew where its
-/// number is below `at_least` because the store has other objects under those names.
+/// number is below `at_least` because the store has other objects under those names. What it had
+/// written under an earlier name is discarded.
 pub async fn allot_part(
     connection: &mut PgConnection,
     claim: &Claim,
@@ -26,17 +29,8 @@ pub async fn allot_part(
     if unit.part.is_some_and(|part| part >= at_least) {
         return Ok(unit);
     }
-    let part: i32 = sqlx::query_scalar(
-        "INSERT INTO archive_hours AS h (tenant, hour, parts) VALUES ($1, $2, greatest($3, 1))
-         ON CONFLICT (tenant, hour) DO UPDATE SET parts = greatest(h.parts + 1, $3)
-         RETURNING parts",
-    )
-    .bind(unit.tenant.as_str())
-    .bind(unit.hour)
-    .bind(i32::try_from(at_least).unwrap_or(i32::MAX))
-    .fetch_one(&mut *connection)
-    .await?;
-    let part = u32::try_from(part).unwrap_or(0);
+    give_up(connection, &unit).await?;
+    let part = next_part(connection, &unit.tenant, unit.hour, at_least).await?;
     let codec = unit.codec.unwrap_or(Codec::Zstd);
     let object = object_name(&unit.tenant, unit.hour, part, codec);
     sqlx::query("UPDATE archive_units SET part = $3, object = $4 WHERE tenant = $1 AND id = $2")
@@ -47,6 +41,26 @@ pub async fn allot_part(
         .execute(connection)
         .await?;
     Ok(Unit { part: Some(part), object: Some(object), codec: Some(codec), ..unit })
+}
+
+/// The next part number of an hour, which nobody else is given.
+pub async fn next_part(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    hour: DateTime<Utc>,
+    at_least: u32,
+) -> Result<u32, sqlx::Error> {
+    let part: i32 = sqlx::query_scalar(
+        "INSERT INTO archive_hours AS h (tenant, hour, parts) VALUES ($1, $2, greatest($3, 1))
+         ON CONFLICT (tenant, hour) DO UPDATE SET parts = greatest(h.parts + 1, $3)
+         RETURNING parts",
+    )
+    .bind(tenant.as_str())
+    .bind(hour)
+    .bind(i32::try_from(at_least).unwrap_or(i32::MAX))
+    .fetch_one(connection)
+    .await?;
+    Ok(u32::try_from(part).unwrap_or(0))
 }
 
 /// Notes how far an upload is, or that there is none.
@@ -105,6 +119,7 @@ pub async fn unwrite_unit(
     if unit.state == UnitState::Planned {
         return Ok(Moved { now: false, run: None });
     }
+    give_up(connection, &unit).await?;
     sqlx::query(
         "UPDATE archive_units SET contents = NULL, part = NULL, object = NULL, upload = NULL
           WHERE tenant = $1 AND id = $2",
@@ -142,7 +157,7 @@ pub async fn seal_unit(
 ) -> Result<Moved, UnitError> {
     let unit = ours(connection, claim).await?;
     if let (Some(contents), Some(object)) = (&unit.contents, &unit.object) {
-        index(connection, &unit, object, contents, sealing).await?;
+        index_object(connection, &unit, (object, contents), sealing).await?;
     }
     sqlx::query(
         "UPDATE archive_units
@@ -164,11 +179,11 @@ pub async fn seal_unit(
     advance(connection, &unit, "a manifest", to, counters).await
 }
 
-async fn index(
+/// Adds the unit's object to the archive's index; one without lines is in none.
+pub async fn index_object(
     connection: &mut PgConnection,
     unit: &Unit,
-    object: &str,
-    contents: &Contents,
+    (object, contents): (&str, &Contents),
     sealing: &Sealing,
 ) -> Result<(), sqlx::Error> {
     let Some(range) = contents.range else { return Ok(()) };
@@ -206,6 +221,7 @@ async fn index(
 /// None of the unit's rows is there any more: nothing to archive, and nothing that failed.
 pub async fn empty_unit(connection: &mut PgConnection, claim: &Claim) -> Result<Moved, UnitError> {
     let unit = ours(connection, claim).await?;
+    give_up(connection, &unit).await?;
     let mut counters = unit.counters;
     counters.gone = counters.planned;
     advance(connection, &unit, "nothing", UnitState::Empty, counters).await

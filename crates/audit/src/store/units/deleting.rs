@@ -6,6 +6,7 @@ use contracts::Tenant;
 use contracts::audit::lifecycle::UnitId;
 use sqlx::PgConnection;
 
+use super::super::discards::give_up;
 use super::{Moved, UnitError, advance, locked};
 use crate::lifecycle::{Tally, UnitState};
 
@@ -89,7 +90,8 @@ pub async fn finish_unit(
     advance(connection, &unit, "a receipt", UnitState::Deleted, counters).await
 }
 
-/// The unit's end without a deletion: all of its rows that are left stay.
+/// The unit's end without a deletion: all of its rows that are left stay. Not once some of them are
+/// deleted: that ends with a receipt.
 pub async fn keep_unit(
     connection: &mut PgConnection,
     tenant: &Tenant,
@@ -99,10 +101,15 @@ pub async fn keep_unit(
     if unit.state == UnitState::Kept {
         return Ok(Moved { now: false, run: None });
     }
-    let mut counters = unit.counters;
-    if matches!(unit.state, UnitState::Sealed) {
-        counters.held = counters.open();
+    if unit.state == UnitState::Deleting {
+        return Err(UnitError::State { unit: unit.id, step: "keeping", state: unit.state });
     }
+    give_up(connection, &unit).await?;
+    let mut counters = unit.counters;
+    if matches!(unit.state, UnitState::Planned | UnitState::Written) {
+        (counters.archived, counters.gone) = (Tally::default(), Tally::default());
+    }
+    counters.held = counters.held.and(counters.open());
     advance(connection, &unit, "keeping", UnitState::Kept, counters).await
 }
 

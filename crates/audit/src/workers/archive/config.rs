@@ -18,6 +18,8 @@ use crate::archive::{HeadsConfig, Keys, Sealer, SealerConfig, SigningConfig};
 const UPLOADS_TERM: TimeDelta = TimeDelta::days(1);
 /// Between two sweeps of uploads.
 const SWEEP_PAUSE: Duration = Duration::from_secs(3_600);
+/// Between two looks for erasures that have to reach the archive.
+const ERASURES_PAUSE: Duration = Duration::from_secs(30);
 /// Between two tries to get the signing keys; a key service is away for minutes at most.
 const KEYS_PAUSE: Duration = Duration::from_secs(15);
 
@@ -66,14 +68,16 @@ impl Service for ArchiveWorker {
             Database::connect(&config.database, Role::Worker).map_err(BuildError::failed)?;
         let objects = open(&config.archive).await?;
         seal_beside((&config.signing, &config.heads), &database, &objects, context);
-        sweep_beside(&objects, context);
-        Ok(Self::new(Parts {
+        let worker = Self::new(Parts {
             database,
-            objects,
+            objects: SharedObjects::clone(&objects),
             clock: context.clock(),
             stored_as: config.archive,
             spool: config.archive_spool_dir,
-        }))
+        });
+        supersede_beside(worker.clone(), context);
+        sweep_beside(worker.clone(), objects, context);
+        Ok(worker)
     }
 
     fn attempts(&self) -> Arc<dyn AttemptStore> {
@@ -129,16 +133,34 @@ pub(in crate::workers) fn seal_beside(
     });
 }
 
+/// Writes objects again that hold erased logs, for as long as the process lives. Any number may.
+fn supersede_beside(worker: ArchiveWorker, context: &Context) {
+    context.spawn(async move {
+        loop {
+            if let Err(failure) = worker.supersede().await {
+                tracing::warn!(?failure, "erasures wait to reach the archive; tried again");
+            }
+            tokio::time::sleep(ERASURES_PAUSE).await;
+        }
+    });
+}
+
 /// Aborts what a process that died had begun to upload and nobody goes on with. A unit goes on with its
-/// own within minutes; what is left has no unit, or in a directory not even a name.
-fn sweep_beside(objects: &SharedObjects, context: &Context) {
-    let (objects, clock) = (SharedObjects::clone(objects), context.clock());
+/// own within minutes; what is left has no unit, or in a directory not even a name. And removes the
+/// objects that units do without, where that was not done at once.
+fn sweep_beside(worker: ArchiveWorker, objects: SharedObjects, context: &Context) {
+    let clock = context.clock();
     context.spawn(async move {
         loop {
             match sweep_uploads(&*objects, "archive/", clock.now() - UPLOADS_TERM).await {
                 Ok(0) => {}
                 Ok(aborted) => tracing::info!(aborted, "uploads that nobody goes on with"),
                 Err(error) => tracing::warn!(%error, "uploads were not swept; tried again"),
+            }
+            match worker.sweep().await {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "objects that units do without"),
+                Err(failure) => tracing::warn!(?failure, "an object was not discarded; tried again"),
             }
             tokio::time::sleep(SWEEP_PAUSE).await;
         }

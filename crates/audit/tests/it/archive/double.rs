@@ -22,6 +22,7 @@ pub(crate) enum Call {
     Part,
     Complete,
     Read,
+    Delete,
 }
 
 /// What is done to one call.
@@ -196,7 +197,9 @@ impl Objects for Double {
         self.files.delete_batch(keys).await
     }
     async fn delete_all_versions(&self, key: &ObjectKey) -> Result<Deletion, SinkError> {
-        self.files.delete_all_versions(key).await
+        let lost = self.before(Call::Delete).await?;
+        let deletion = self.files.delete_all_versions(key).await?;
+        if lost { Err(error(SinkErrorKind::Timeout)) } else { Ok(deletion) }
     }
     async fn set_legal_hold(&self, key: &ObjectKey, on: bool) -> Result<bool, SinkError> {
         self.files.set_legal_hold(key, on).await

@@ -56,6 +56,54 @@ async fn an_object_that_is_not_what_was_written_is_written_again() {
     scene.store.next(Call::Put, Trick::Flip);
     scene.archive(&run).await.unwrap();
     assert_eq!(scene.objects().await.len(), 1);
+    assert_eq!(scene.units(run.new.id).await.remove(0).part, Some(2), "under a name of its own");
+    scene.holds(&ids).await;
+}
+
+/// A worker that sleeps while it reads back finds another one at its unit: what is in the store may be
+/// what that one relies on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_has_lost_its_claim_removes_nothing() {
+    let scene = Scene::new().await;
+    scene.logs(&[1, 2, 3]).await;
+    let (run, _) = scene.run(Then::ArchiveAndDelete, Codec::Zstd).await;
+    let owner = scene.owner();
+    let another = Box::pin(async move {
+        let taken = "UPDATE archive_units SET claimed_by = gen_random_uuid(),
+                            claimed_until = now() + interval '1 hour'";
+        sqlx::query(taken).execute(owner.pool()).await.unwrap();
+    });
+    scene.store.next(Call::Put, Trick::Flip);
+    scene.store.next(Call::Read, Trick::First(another));
+    let outcome = scene.archive(&run).await;
+    assert!(matches!(&outcome, Err(Failure::Snooze(_))), "{outcome:?}");
+    assert!(scene.store.met_all());
+    assert_eq!(scene.objects().await.len(), 1);
+}
+
+/// The store is away just when an object is to be discarded: the unit goes on under another name, and a
+/// later sweep finds the object. A name is watched for a day, for a write that arrives late.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_discarded_at_once_is_swept() {
+    let scene = Scene::new().await;
+    let ids = scene.logs(&[1, 2, 3]).await;
+    let (run, _) = scene.run(Then::ArchiveAndDelete, Codec::Zstd).await;
+    scene.store.next(Call::Put, Trick::Flip);
+    scene.store.next(Call::Delete, Trick::Fail(SinkErrorKind::Unavailable));
+    scene.archive(&run).await.unwrap();
+    assert!(scene.store.met_all());
+    assert_eq!(scene.objects().await.len(), 2);
+    assert_eq!(scene.worker.sweep().await.unwrap(), 1);
+    assert_eq!(scene.objects().await.len(), 1);
+    let watched = async || -> i64 {
+        let count = sqlx::query_scalar("SELECT count(*) FROM archive_discards");
+        count.fetch_one(scene.owner().pool()).await.unwrap()
+    };
+    assert_eq!((scene.worker.sweep().await.unwrap(), watched().await), (0, 1));
+    let earlier = "UPDATE archive_discards
+                      SET since = now() - interval '25 hours', look_at = now()";
+    sqlx::query(earlier).execute(scene.owner().pool()).await.unwrap();
+    assert_eq!((scene.worker.sweep().await.unwrap(), watched().await), (0, 0));
     scene.holds(&ids).await;
 }
 

@@ -76,6 +76,7 @@ async fn pages_put_together_are_the_whole_and_read_only_what_may_match() {
         let mut seen = ids(&found);
         seen.sort();
         assert_eq!(seen, all, "{limit}");
+        assert_eq!(found.len(), all.len() + 1, "{limit}: and a revision");
     }
     // One second of the second object: one of its blocks, and that one whose revision came later.
     let second = wanted(&scene, 3_600_000 + 20_000, 3_600_000 + 21_000);

@@ -2,10 +2,11 @@
 
 use audit::lifecycle::Run;
 use audit::store::holds;
-use contracts::audit::lifecycle::{CleanupMessage, Then};
+use contracts::audit::lifecycle::{CleanupExpired, CleanupMessage, Then};
 use evidence::Codec;
 use evidence::document::Scope;
-use queue_core::Failure;
+use chrono::TimeDelta;
+use queue_core::{Clock, Failure, SystemClock};
 use serde_json::json;
 use sinks::objects::{ArchiveConfig, LockMode};
 
@@ -99,4 +100,47 @@ async fn an_object_that_somebody_else_removed_gets_no_receipt() {
     std::fs::remove_file(scene.archive.dir.path().join(object)).unwrap();
     refused(scene.remove(&run).await, "was not removed by us");
     assert_eq!(scene.receipts().await.len(), 0);
+    // Nor where we had wanted to, but had not asked for holds yet.
+    let wanted = "INSERT INTO cleanups (tenant, unit_id, scope, run_id, object)
+                  SELECT tenant, unit_id, 'object', gen_random_uuid(), object FROM archive_objects";
+    sqlx::query(wanted).execute(scene.archive.owner().pool()).await.unwrap();
+    refused(scene.remove(&run).await, "was not removed by us");
+    assert_eq!(scene.receipts().await.len(), 0);
+    // Where we had, it is ours: the attempt died between the removal and its note.
+    let asked = "UPDATE cleanups SET holds_at = now(), holds_in_force = 0";
+    sqlx::query(asked).execute(scene.archive.owner().pool()).await.unwrap();
+    scene.remove(&run).await.unwrap();
+    assert_eq!(scene.receipts().await.len(), 1);
+}
+
+/// Who is past its term is named to the cleanup worker, once a day while it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_scheduler_asks_for_the_removal_of_what_is_past_its_term() {
+    let scene = Scene::new().await;
+    scene.logs([1]).await;
+    let run = scene.archive_only().await;
+    let (database, now) = (&scene.archive.database, SystemClock.now());
+    assert_eq!(audit::expiry::follow(database, now).await.unwrap(), 0, "its term is not over");
+    scene.expire().await;
+    assert_eq!(audit::expiry::follow(database, now).await.unwrap(), 1);
+    let soon = now + TimeDelta::hours(23);
+    assert_eq!(audit::expiry::follow(database, soon).await.unwrap(), 0, "it was told");
+    let later = now + TimeDelta::hours(25);
+    assert_eq!(audit::expiry::follow(database, later).await.unwrap(), 1, "it is still there");
+    let told = scene.archive.outbox("audit-cleanup").await;
+    assert_eq!(told.len(), 2);
+    let message: CleanupExpired = serde_json::from_value(told[0]["body"].clone()).unwrap();
+    let unit = scene.archive.units(run.new.id).await.remove(0);
+    assert_eq!(message, expired_message(&unit, scene.archive.policy));
+    scene.handle(CleanupMessage::Expired(message)).await.unwrap();
+    assert_eq!(scene.receipts().await.len(), 1);
+    let much_later = now + TimeDelta::days(9);
+    assert_eq!(audit::expiry::follow(database, much_later).await.unwrap(), 0, "it is gone");
+    // While the store has it locked, nobody is asked in vain.
+    let locked = "UPDATE archive_objects SET removed_at = NULL, expiry_told_at = NULL,
+                         locked_until = now() + interval '10 days'";
+    sqlx::query(locked).execute(scene.archive.owner().pool()).await.unwrap();
+    assert_eq!(audit::expiry::follow(database, much_later).await.unwrap(), 0);
+    let after = now + TimeDelta::days(11);
+    assert_eq!(audit::expiry::follow(database, after).await.unwrap(), 1);
 }

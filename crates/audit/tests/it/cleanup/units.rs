@@ -1,6 +1,6 @@
 //! What a unit's cleanup does to rows, search and the chain; once, and for good.
 
-use audit::lifecycle::RunState;
+use audit::lifecycle::{RunState, UnitState};
 use audit::store;
 use contracts::audit::lifecycle::{CleanupArchived, CleanupMessage};
 use queue_core::Failure;
@@ -32,8 +32,9 @@ async fn rows_go_from_everywhere_and_an_auditor_verifies_the_receipt() {
     assert_eq!(run.counters.deleted, run.counters.planned);
     let told = scene.archive.outbox("audit-retention").await;
     assert_eq!(told.len(), 2, "the policy's targets");
-    let entries = "SELECT count(*) FROM logs WHERE action = 'flotilla.logs.deleted'";
-    assert_eq!(scene.count(entries).await, 2, "one for the tenant, one for `system`");
+    let own = scene.archive.outbox("audit-index").await;
+    let own = own.iter().filter(|body| body.to_string().contains("flotilla.logs.deleted"));
+    assert_eq!(own.count(), 2, "one for the tenant, one for `system`");
 
     let receipt = scene.receipts().await.remove(0);
     assert_eq!((receipt.deleted, receipt.already_gone, receipt.held), (5, 0, 0));
@@ -123,6 +124,25 @@ async fn what_was_erased_or_said_since_is_seen() {
     assert_eq!(scene.stored().await.len(), 0);
     scene.ended(&again, RunState::Done).await;
     scene.audited().await;
+}
+
+/// The archive holds what stays: no later run archives it once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_stopped_after_its_unit_was_sealed_leaves_marks() {
+    let scene = Scene::new().await;
+    let logs = scene.logs([1, 2, 3]).await;
+    let run = scene.sealed().await;
+    scene.archive.erase(logs[0].key.id).await;
+    let mut connection = scene.archive.owner().pool().acquire().await.unwrap();
+    let (tenant, to) = (&run.new.tenant, RunState::Cancelled);
+    store::stop_run(&mut connection, tenant, run.new.id, to, "not now").await.unwrap();
+    scene.clean(&run).await.unwrap();
+    assert_eq!(scene.stored().await, ids(&logs[1..]));
+    assert_eq!(scene.count("SELECT count(*) FROM archived_logs").await, 2);
+    let unit = scene.archive.units(run.new.id).await.remove(0);
+    assert_eq!((unit.state, unit.counters.held), (UnitState::Kept, unit.counters.planned));
+    assert_eq!(scene.receipts().await.len(), 0);
+    scene.clean(&run).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
