@@ -10,7 +10,8 @@ CREATE INDEX retention_runs_line ON retention_runs (tenant, policy_id, created_a
   WHERE state IN ('planning', 'running');
 
 -- Cancelling a run keeps its units that nobody has begun.
-GRANT UPDATE (state, updated_at) ON archive_units TO flotilla_api;
+GRANT UPDATE (state, updated_at, held_events, held_bytes) ON archive_units TO flotilla_api;
+GRANT INSERT ON archive_discards TO flotilla_api;
 
 -- A row per policy that a scheduler has seen.
 CREATE TABLE policy_slots (

@@ -213,8 +213,8 @@ async fn exports_at_once_stop_at_the_limit_and_a_client_that_goes_gives_its_plac
     .await;
     drop(second);
     // What broke off is audited as such, with what was made ready until then.
-    let database = scene.database.connect(Role::Worker);
-    scene.end().await;
+    let (_, database) = scene.leave().await;
+    let database = database.connect(Role::Worker);
     let told: Vec<(bool, i64)> = sqlx::query_as(
         "SELECT (m ->> 'complete')::bool, (m ->> 'results')::bigint
            FROM (SELECT convert_from(record, 'UTF8')::jsonb -> 'event' -> 'metadata' AS m

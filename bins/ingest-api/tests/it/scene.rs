@@ -136,10 +136,15 @@ impl Scene {
 
     /// Drains it and says how that ended.
     pub(crate) async fn end(self) -> Ended {
+        self.leave().await.0
+    }
+
+    /// The same, with the database, which is there for as long as this is.
+    pub(crate) async fn leave(self) -> (Ended, TestDatabase) {
         self.drain.cancel();
         let ended = tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap();
         self.context.end().await;
-        ended
+        (ended, self.database)
     }
 
     /// Does the index worker's part with everything that was sent.
