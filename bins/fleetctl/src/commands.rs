@@ -1,6 +1,8 @@
 //! The commands, one file each; this only names them and calls the one that was typed.
 
 mod archive;
+mod audit;
+mod cleanup;
 mod completions;
 mod dlq;
 mod doctor;
@@ -21,6 +23,7 @@ mod signing;
 mod tail;
 mod tenants;
 mod verify;
+mod which;
 
 use clap::Subcommand;
 
@@ -53,6 +56,9 @@ pub(crate) enum Command {
     /// Retention policies: list, show, apply, delete, simulate, explain
     #[command(subcommand, after_help = policies::EXAMPLES)]
     Policies(policies::Policies),
+    /// Have logs archived and deleted on request: run, show, cancel
+    #[command(subcommand, after_help = cleanup::EXAMPLES)]
+    Cleanup(cleanup::Cleanup),
     /// Legal holds: list, place, release
     #[command(subcommand, after_help = holds::EXAMPLES)]
     Holds(holds::Holds),
@@ -67,6 +73,9 @@ pub(crate) enum Command {
     /// What the archive holds: list, get, search
     #[command(subcommand, after_help = archive::EXAMPLES)]
     Archive(archive::Archive),
+    /// The audit trail as a whole: reconcile its stores
+    #[command(subcommand, after_help = audit::EXAMPLES)]
+    Audit(audit::Audit),
     /// The key that signs the archive: init, show, rotate
     #[command(subcommand, after_help = signing::EXAMPLES)]
     Signing(signing::Signing),
@@ -92,6 +101,7 @@ pub(crate) async fn run(
         Command::Doctor(command) => command.run(settings, output).await,
         Command::Keys(command) => command.run(settings, output).await,
         Command::Policies(command) => command.run(settings, output).await,
+        Command::Cleanup(command) => command.run(settings, output).await,
         Command::Holds(command) => command.run(settings, output).await,
         Command::Tenants(command) => command.run(settings, output).await,
         Command::Import(command) => command.run(settings, output).await,
@@ -103,6 +113,7 @@ pub(crate) async fn run(
         Command::Parked(command) => command.run(settings, output).await,
         Command::Effects(command) => command.run(settings, output).await,
         Command::Archive(command) => command.run(settings, output).await,
+        Command::Audit(command) => command.run(settings, output).await,
         Command::Signing(command) => command.run(settings, output).await,
         Command::Verify(command) => tokio::task::block_in_place(|| command.run(output)),
         Command::Evidence(command) => tokio::task::block_in_place(|| command.run(output)),

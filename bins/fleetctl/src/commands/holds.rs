@@ -3,10 +3,11 @@
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::policies::{get, text};
+use super::which::Which;
 use crate::author;
 use crate::failure::Failure;
 use crate::output::{Output, short};
@@ -53,54 +54,20 @@ pub(crate) struct Place {
     /// Why
     #[arg(long, value_parser = author::words)]
     reason: String,
-    /// Actions, with `*` for any characters; repeat for more
-    #[arg(long)]
-    action: Vec<String>,
-    /// An actor as TYPE or TYPE/ID; repeat for more
-    #[arg(long)]
-    actor: Vec<String>,
-    /// A target's type; repeat for more
-    #[arg(long)]
-    target_type: Vec<String>,
-    /// A metadata path and its value as PATH=VALUE, or PATH where it must hold anything
-    #[arg(long)]
-    metadata: Vec<String>,
+    #[command(flatten)]
+    which: Which,
     /// Recorded at this time or later, RFC 3339
     #[arg(long)]
     from: Option<String>,
     /// Recorded before this time, RFC 3339
     #[arg(long)]
     to: Option<String>,
-    /// Keep every log of the tenant; needed where nothing else says which
-    #[arg(long)]
-    everything: bool,
 }
 
 impl Place {
     fn body(self) -> Result<Value, Failure> {
-        let asks = [&self.action, &self.actor, &self.target_type, &self.metadata];
-        let some = asks.iter().any(|list| !list.is_empty());
-        if some == self.everything && (some || (self.from.is_none() && self.to.is_none())) {
-            return Err(Failure::usage("say which logs, or --everything, and not both"));
-        }
-        let actors: Vec<Value> = self
-            .actor
-            .iter()
-            .map(|actor| match actor.split_once('/') {
-                Some((kind, id)) => json!({ "type": kind, "id": id }),
-                None => json!({ "type": actor }),
-            })
-            .collect();
-        let metadata: Map<String, Value> = self
-            .metadata
-            .iter()
-            .map(|pair| match pair.split_once('=') {
-                Some((path, value)) => (path.to_owned(), value.into()),
-                None => (pair.clone(), true.into()),
-            })
-            .collect();
-        let filter = json!({ "actions": self.action, "actors": actors,
-                             "target_types": self.target_type, "metadata": metadata });
+        self.which.check(self.from.is_some() || self.to.is_some())?;
+        let filter = self.which.filter();
         Ok(json!({ "matter": self.matter, "reason": self.reason, "filter": filter,
                    "from": self.from, "to": self.to }))
     }
@@ -165,28 +132,26 @@ mod tests {
         Place {
             matter: "m".into(),
             reason: "r".into(),
-            action: Vec::new(),
-            actor: Vec::new(),
-            target_type: Vec::new(),
-            metadata: Vec::new(),
+            which: Which::default(),
             from: None,
             to: None,
-            everything: false,
         }
     }
 
     #[test]
     fn a_hold_on_everything_is_asked_for_as_such() {
         assert!(place().body().is_err());
-        assert!(Place { everything: true, ..place() }.body().is_ok());
+        let everything = || Which { everything: true, ..Which::default() };
+        assert!(Place { which: everything(), ..place() }.body().is_ok());
         assert!(Place { from: Some("2026-01-01T00:00:00Z".into()), ..place() }.body().is_ok());
-        let both = Place { everything: true, action: vec!["a".into()], ..place() };
-        assert!(both.body().is_err());
-        let some = Place {
+        let both = Which { action: vec!["a".into()], ..everything() };
+        assert!(Place { which: both, ..place() }.body().is_err());
+        let which = Which {
             actor: vec!["user/u/1".into(), "service".into()],
             metadata: vec!["a=b=c".into(), "card".into()],
-            ..place()
+            ..Which::default()
         };
+        let some = Place { which, ..place() };
         let filter = some.body().unwrap()["filter"].take();
         assert_eq!(filter["actors"], json!([{"type": "user", "id": "u/1"}, {"type": "service"}]));
         assert_eq!(filter["metadata"], json!({"a": "b=c", "card": true}));

@@ -1,8 +1,10 @@
 //! Policies and holds by command, on a running fleet.
 
+use queue_core::{Clock, SystemClock};
 use serde_json::json;
+use testkit::eventually;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, PATIENCE};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_is_applied_simulated_explained_and_a_hold_keeps() {
@@ -53,4 +55,38 @@ async fn a_policy_is_applied_simulated_explained_and_a_hold_keeps() {
     assert!(wrong.code == 1 && wrong.err.contains("/keep: expected an ISO 8601"), "{wrong:?}");
     // What was done to the rules is found like any log.
     fleet.found("flotilla.hold.released", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cleanup_is_shown_started_by_its_token_and_cancelled() {
+    let fleet = Fleet::start().await;
+    fleet.post("door.opened").await;
+    fleet.post("door.closed").await;
+    fleet.found("door.closed", 1).await;
+    fleet.found("door.opened", 1).await;
+    let now = SystemClock.now().to_rfc3339();
+    let run = ["cleanup", "run", "--before", &now, "--action", "door.*"];
+    let shown = eventually(PATIENCE, "older transactions end", async || {
+        let said = fleet.type_in(&[&run as &[&str], &["--json"]].concat()).await.ok();
+        let shown = said.lines().remove(0);
+        (shown["events"] == 2).then_some(shown)
+    })
+    .await;
+    let said = fleet.type_in(&run).await.ok();
+    assert!(said.out.contains("goes: 2 logs") && said.out.contains("--confirm "), "{said:?}");
+    let token = shown["confirm"].as_str().unwrap();
+    let started = fleet.type_in(&[&run as &[&str], &["--confirm", token]].concat()).await.ok();
+    let id = started.out.split_whitespace().nth(2).unwrap();
+    let twice = fleet.type_in(&[&run as &[&str], &["--confirm", token]].concat()).await.ok();
+    assert_eq!(twice.out, started.out);
+    let show = fleet.type_in(&["cleanup", "show", id]).await.ok();
+    assert!(show.out.contains("planning"), "no archive, so nobody works on it: {show:?}");
+    fleet.type_in(&["cleanup", "cancel", id]).await.ok();
+    let show = fleet.type_in(&["cleanup", "show", id, "--json"]).await.ok();
+    assert_eq!(show.lines()[0]["state"], "cancelled");
+    let other = ["cleanup", "run", "--before", &now, "--everything", "--confirm", token];
+    let refused = fleet.type_in(&other).await;
+    assert!(refused.code == 1 && refused.err.contains("dry run"), "{refused:?}");
+    let vague = fleet.type_in(&["cleanup", "run", "--before", &now]).await;
+    assert!(vague.code != 0 && vague.err.contains("--everything"), "{vague:?}");
 }
