@@ -7,6 +7,7 @@ mod command;
 mod configuration;
 mod dead_letters;
 mod effects;
+mod evidence;
 mod fleet;
 mod health;
 mod import;

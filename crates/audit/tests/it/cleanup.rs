@@ -2,6 +2,7 @@
 //! deletes is gone everywhere, and an auditor verifies the receipts from the files alone.
 
 mod crash;
+mod evidence;
 mod expired;
 mod faults;
 mod holds;

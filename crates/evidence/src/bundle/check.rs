@@ -266,8 +266,12 @@ impl Check<'_> {
         let survivors: Vec<String> =
             receipt.survives.iter().map(|survivor| survivor.place.clone()).collect();
         let survivors = if survivors.is_empty() { "none".to_owned() } else { survivors.join(", ") };
+        let unarchived = match receipt.manifest {
+            Some(_) => "",
+            None => " It was deleted without an archive.",
+        };
         Ok(format!(
-            "The event was deleted from the database and from search on {}: it is one of the {} events of receipt {}, asked for by {}. Legal holds were checked at {}. Copies that the receipt names: {survivors}.",
+            "The event was deleted from the database and from search on {}: it is one of the {} events of receipt {}, asked for by {}. Legal holds were checked at {}. Copies that the receipt names: {survivors}.{unarchived}",
             moment::text(receipt.deleted_at),
             receipt.deleted,
             deleted.receipt,

@@ -2,7 +2,7 @@
 //! is proved, by what, what is not, and how to check it; it is no proof itself.
 
 use super::{EVENT, Evidence, HEAD, INDEX};
-use crate::document::{Body, Sealed};
+use crate::document::{Body, Scope, Sealed};
 use crate::head::Head;
 use crate::moment;
 
@@ -42,6 +42,7 @@ pub(super) fn text(evidence: &Evidence, documents: &[&Sealed], head: Option<&Hea
             deleted.receipt
         ));
     }
+    parts.extend(documents.iter().filter_map(|sealed| removed(sealed)));
     parts.push(match head {
         Some(head) => format!(
             "- {HEAD} is a signed statement of {} over the first {} documents of the chain. The hashes\n  in {INDEX} show which of the documents below it counts, each at its place.\n",
@@ -56,13 +57,27 @@ pub(super) fn text(evidence: &Evidence, documents: &[&Sealed], head: Option<&Hea
     parts.concat()
 }
 
+/// An archive object that had the event is gone.
+fn removed(sealed: &Sealed) -> Option<String> {
+    let receipt = sealed.receipt().filter(|receipt| receipt.scope == Scope::Object)?;
+    let (number, manifest) = (sealed.document.header.sequence, receipt.manifest?.sequence);
+    Some(format!(
+        "- The archive object that manifest {manifest} describes was deleted on {}. Receipt {number} is signed\n  and says so.\n",
+        moment::text(receipt.deleted_at)
+    ))
+}
+
 fn document(sealed: &Sealed) -> String {
     let header = &sealed.document.header;
     let what = match &sealed.document.body {
         Body::Key(record) => format!("the key that signs from here on ({})", record.reason),
         Body::Manifest(manifest) => format!("what {} holds", manifest.object),
         Body::Receipt(receipt) => {
-            format!("{} events deleted, asked for by {}", receipt.deleted, receipt.requester)
+            let what = match receipt.scope {
+                Scope::Rows => "events",
+                Scope::Object => "events, with the archive object that held them,",
+            };
+            format!("{} {what} deleted, asked for by {}", receipt.deleted, receipt.requester)
         }
     };
     let at = moment::text(header.issued_at);

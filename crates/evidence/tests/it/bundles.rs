@@ -62,6 +62,93 @@ async fn what_no_head_counts_yet_is_said_to_be_unproven() {
     assert_eq!((report.verdict, report.doubts.len()), (Verdict::TailUnproven, 0));
 }
 
+/// What an auditor can ask for, case by case: what is proved, and that nothing else is said.
+#[tokio::test]
+async fn each_fate_of_an_event_has_its_evidence_or_a_reason() {
+    let mut scene = archive().await;
+    let alone = scene.events(500, 3);
+    assert_eq!(scene.delete_unarchived(&alone, &[500, 501, 502]).await, 11);
+    assert_eq!(scene.delete_rows(9).await, 12);
+    assert_eq!(scene.delete_object(9).await, 13);
+    scene.head().await;
+    let unchanged = "were archived unchanged";
+    let deleted = "was deleted from the database and from search";
+    let (unarchived, object) = ("deleted without an archive", "The archive object");
+    let all = [unchanged, deleted, unarchived, object];
+    for (fate, number, event, says) in [
+        ("archived", 405, true, &[unchanged][..]),
+        ("archived, and deleted from the rows", 0, true, &[unchanged, deleted, object][..]),
+        ("deleted without an archive", 501, false, &[deleted, unarchived][..]),
+        ("its object removed with a receipt", 304, false, &[deleted, object][..]),
+        ("erased from the object, too", 3, false, &[deleted, object][..]),
+    ] {
+        let files = bundle(&scene, number);
+        assert_eq!(files.contains_key(EVENT), event, "{fate}");
+        let report = check(&files, &[scene.key()]).unwrap();
+        assert_eq!(report.verdict, Verdict::Verified, "{fate}: {report:?}");
+        let said = report.proved.join("\n");
+        for part in all {
+            assert_eq!(said.contains(part), says.contains(&part), "{fate}: {part}: {said}");
+        }
+        let page = String::from_utf8(files[PAGE].clone()).unwrap();
+        assert_eq!(page.contains("Receipt"), says.contains(&deleted), "{fate}: {page}");
+    }
+    // Archived alone, and the object is past its term: there was no list, so there is no proof.
+    let gone = assemble(&scene.files, &scene.tenant, event_id(104)).unwrap_err();
+    assert!(matches!(gone, NoEvidence::Gone { receipt: 6, .. }), "{gone}");
+    let unknown = assemble(&scene.files, &scene.tenant, event_id(77)).unwrap_err();
+    assert!(matches!(unknown, NoEvidence::Unknown(..)), "{unknown}");
+}
+
+#[tokio::test]
+async fn what_is_missing_from_the_archive_is_named_and_never_taken_for_nothing() {
+    let mut scene = archive().await;
+    scene.delete_unarchived(&scene.events(500, 1), &[500]).await;
+    let lists: Vec<String> =
+        scene.files.keys().filter(|name| name.ends_with(".ids")).cloned().collect();
+    assert_eq!(lists.len(), 2);
+    let object = scene.object(10);
+    let (of_rows, alone) = (
+        lists.iter().find(|name| name.contains("rows-of-2")),
+        lists.iter().find(|name| name.contains("alone")),
+    );
+    for (file, number) in
+        [(&object, 405), (of_rows.unwrap(), 3), (of_rows.unwrap(), 0), (alone.unwrap(), 500)]
+    {
+        let mut files = scene.files.clone();
+        files.remove(file).unwrap();
+        let missing = assemble(&files, &scene.tenant, event_id(number)).unwrap_err();
+        assert!(matches!(&missing, NoEvidence::Missing(name) if name == file), "{missing}");
+    }
+    // Others are none the worse for it.
+    scene.files.remove(&object);
+    bundle(&scene, 205);
+}
+
+/// The list of an archive says that another event was deleted: whoever exports it proves nothing by it.
+#[tokio::test]
+async fn a_forged_entry_of_a_list_is_named_by_the_receipt_that_does_not_list_it() {
+    let scene = archive().await;
+    let ids = scene.sealed(4).receipt().unwrap().ids.clone().unwrap();
+    let mut forged = scene.clone();
+    let list = forged.files.get_mut(&ids.object).unwrap();
+    // In the place of the last one, so that the list stays sorted.
+    let at = list.len() - evidence::document::DELETED_ID_BYTES;
+    list[at..at + 16].copy_from_slice(event_id(405).as_bytes());
+    let report = check(&bundle(&forged, 3), &[scene.key()]).unwrap();
+    assert_eq!(report.verdict, Verdict::Findings, "the list is not that of the receipt");
+    assert_eq!(report.doubts[0].file, INDEX);
+    assert!(report.doubts[0].detail.contains("receipt 4 does not list"), "{report:?}");
+    // And an index that was made to name another event.
+    let mut files = bundle(&scene, 3);
+    let text = String::from_utf8(files[INDEX].clone()).unwrap();
+    let other = text.replace(&event_id(3).to_string(), &event_id(4).to_string());
+    files.insert(INDEX.to_owned(), other.into_bytes());
+    let report = check(&files, &[scene.key()]).unwrap();
+    assert_eq!(report.verdict, Verdict::Findings);
+    assert!(report.doubts[0].detail.contains("receipt 4 does not list"), "{report:?}");
+}
+
 #[tokio::test]
 async fn there_is_no_evidence_of_what_was_never_archived() {
     let scene = archive().await;

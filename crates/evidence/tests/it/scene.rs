@@ -170,15 +170,31 @@ impl Scene {
             list.extend(entry.leaf.0);
         })
         .unwrap();
-        let unit: Unit = format!("rows-of-{manifest}").try_into().unwrap();
+        let unit = format!("rows-of-{manifest}").try_into().unwrap();
+        self.delete_listed(Some(manifest), unit, list).await
+    }
+
+    /// Rows are deleted that no object holds.
+    pub(crate) async fn delete_unarchived(&mut self, events: &[Salted], numbers: &[u64]) -> u64 {
+        let mut list = Vec::new();
+        for ((salt, line), number) in events.iter().zip(numbers) {
+            list.extend(event_id(*number).as_bytes());
+            list.extend(merkle::salted_leaf(salt, line.as_bytes()).0);
+        }
+        self.delete_listed(None, "rows-alone".to_owned().try_into().unwrap(), list).await
+    }
+
+    async fn delete_listed(&mut self, manifest: Option<u64>, unit: Unit, list: Vec<u8>) -> u64 {
         let object = deleted_ids_name(&self.tenant, &unit);
-        let leaves = list.as_chunks::<DELETED_ID_BYTES>().0.iter().map(|e| merkle::leaf(e));
-        let (sha256, root) = (Hash::of(&list), leaves.collect::<Tree>().root());
+        let entries = list.as_chunks::<DELETED_ID_BYTES>().0;
+        let root = entries.iter().map(|entry| merkle::leaf(entry)).collect::<Tree>().root();
+        let (sha256, deleted) = (Hash::of(&list), entries.len() as u64);
         let ids = Some(DeletedIds { object: object.clone(), sha256, root });
         self.files.insert(object, list);
         let receipt = Receipt {
             scope: Scope::Rows,
             ids,
+            deleted,
             search_empty_at: Some(self.now),
             ..self.receipt(manifest, unit)
         };
@@ -188,20 +204,20 @@ impl Scene {
     /// An archived object is deleted.
     pub(crate) async fn delete_object(&mut self, manifest: u64) -> u64 {
         let unit = format!("object-of-{manifest}").try_into().unwrap();
-        let receipt = self.receipt(manifest, unit);
+        let receipt = self.receipt(Some(manifest), unit);
         self.files.remove(&self.object(manifest));
         self.issue(Body::Receipt(Box::new(receipt))).await
     }
 
-    fn receipt(&self, manifest: u64, unit: Unit) -> Receipt {
-        let sealed = self.sealed(manifest);
+    fn receipt(&self, manifest: Option<u64>, unit: Unit) -> Receipt {
+        let lines = |number| self.sealed(number).manifest().unwrap().contents.lines;
         Receipt {
             scope: Scope::Object,
             unit,
             basis: Basis::Policy { id: "keep-30-days".into(), version: 3 },
             requester: "scheduler".into(),
-            manifest: Some(self.reference(manifest)),
-            deleted: sealed.manifest().unwrap().contents.lines,
+            manifest: manifest.map(|number| self.reference(number)),
+            deleted: manifest.map_or(0, lines),
             already_gone: 0,
             held: 0,
             ids: None,

@@ -12,7 +12,7 @@ use crate::retention;
 
 impl Scene {
     /// Version 3 of the policy says that.
-    async fn policy(&self, then: Then) {
+    pub(super) async fn policy(&self, then: Then) {
         let mut spec = retention::new(1, "old ones", &json!({})).spec;
         spec.then = then;
         let owner = self.archive.owner();
@@ -31,7 +31,7 @@ impl Scene {
             .unwrap();
     }
 
-    async fn delete(&self, run: &Run) -> Result<(), Failure> {
+    pub(super) async fn delete(&self, run: &Run) -> Result<(), Failure> {
         for unit in self.archive.units(run.new.id).await {
             self.handle(CleanupMessage::ByPolicy(CleanupByPolicy {
                 run_id: run.new.id,
