@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use audit::lifecycle::{Run, RunState, Tally};
 use audit::retention::{Plan, PolicyDraft};
+use audit::store;
 use audit::store::policies::{self, NewVersion, Written};
-use audit::store::{self};
 use audit::workers::retention::run_of_slot;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use contracts::audit::lifecycle::{
@@ -257,7 +257,7 @@ impl Scene {
         self.goes_on().await?;
         self.is_braked().await?;
         let dead = depth(&self.dlq_url).await?;
-        self.told((dead.visible + dead.in_flight) as usize).await
+        self.told(usize::try_from(dead.visible + dead.in_flight).unwrap()).await
     }
 
     /// The tenant's one run and its plan; the units of the run are those of the plan.
@@ -315,19 +315,19 @@ impl Scene {
         if told != units || messages.len() != units.len() {
             return Err(format!("each unit is told once: {units:?}; {messages:?}"));
         }
-        match self.outbox("audit-cleanup").await?.is_empty() {
-            true => Ok(()),
-            false => Err("nothing is archived, so nothing may be deleted".to_owned()),
+        if !self.outbox("audit-cleanup").await?.is_empty() {
+            return Err("nothing is archived, so nothing may be deleted".to_owned());
         }
+        Ok(())
     }
 
     /// Its units are listed and nobody is told of them.
     async fn is_braked(&self) -> Result<(), String> {
         let (run, _) = self.planned(&globex(), RunState::Braked).await?;
-        match run.approvals.as_array().is_none_or(Vec::is_empty) {
-            true => Ok(()),
-            false => Err(format!("nobody approved: {run:?}")),
+        if run.approvals.as_array().is_some_and(|by| !by.is_empty()) {
+            return Err(format!("nobody approved: {run:?}"));
         }
+        Ok(())
     }
 
     /// People heard of the brake. The webhook's receiver may hear twice and knows a repeat by its id; Slack

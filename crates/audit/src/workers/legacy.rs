@@ -91,7 +91,8 @@ impl LegacyIndexWorker {
         message: &BareMessage,
         attempt: Attempt,
     ) -> Result<Vec<RejectedPart>, Failure> {
-        let done = self.sort_out(header, message, attempt).await;
+        // Boxed: it is a future of many futures, and the engine's own are around it.
+        let done = Box::pin(self.sort_out(header, message, attempt)).await;
         let outcome = match &done {
             Ok((outcome, _)) => *outcome,
             Err(Failure::Reject(_)) => Outcome::Rejected,
