@@ -4,6 +4,8 @@ use std::fmt::Display;
 
 /// What was verified is in order as far as it goes, but its end is not proved.
 pub(crate) const TAIL_UNPROVEN: u8 = 3;
+/// A tenant's chain in `PostgreSQL` and the published one are two.
+pub(crate) const CHAIN_BROKEN: u8 = 4;
 /// The command line is wrong (`EX_USAGE`).
 pub(crate) const USAGE: u8 = 64;
 /// Something does not answer (`EX_UNAVAILABLE`).

@@ -27,7 +27,7 @@ OPENSEARCH_URL, AWS_ENDPOINT_URL, AWS_SQS_*_QUEUE_URL, FLOTILLA_URL, FLOTILLA_AP
 VARIABLE_FILE), or from --env-file. Where DATABASE_URL is not set and `.flotilla/fleet.env` exists, the
 fleet of this folder (`fleet up`) is meant.
 
-Exit codes: 0 done, 1 it failed or was refused, 3 an archive's tail is unproven, 64 wrong usage, 69 something does not answer,
+Exit codes: 0 done, 1 it failed or was refused, 3 an archive's tail is unproven, 4 a chain is broken, 64 wrong usage, 69 something does not answer,
 78 wrong configuration.
 
 Examples:

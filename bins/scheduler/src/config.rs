@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
+use audit::archive::HeadsConfig;
+use audit::retention::Term;
 use chassis::Problem;
 use clap::Args;
 use database::DatabaseConfig;
 use queue_sqs::AwsConfig;
 use sinks::notify::alerts::AlertConfig;
 use sinks::notify::{InvalidNotifyConfig, NotifyConfig};
-use sinks::objects::ClaimConfig;
+use sinks::objects::{ArchiveConfig, ClaimConfig};
+use sinks::search::SearchConfig;
 
 use crate::queues::QueueUrls;
+use crate::retirement;
 
 /// What a scheduler needs to know.
 #[derive(Args, Clone, Debug)]
@@ -40,6 +44,18 @@ pub struct SchedulerConfig {
     #[command(flatten)]
     pub notify: NotifyConfig,
 
+    /// The archive that is compared with PostgreSQL and search; without one nothing is.
+    #[command(flatten)]
+    pub archive: ArchiveConfig,
+
+    /// Where signed heads are copied to; read here.
+    #[command(flatten)]
+    pub heads: HeadsConfig,
+
+    /// The search engine.
+    #[command(flatten)]
+    pub search: SearchConfig,
+
     /// Seconds that the lease lasts without renewal, 3 to 300: so long after a crash of the active
     /// scheduler another takes over.
     #[arg(long, env = "SCHEDULER_LEASE_SECS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=300), value_name = "SECONDS", help_heading = "Scheduler")]
@@ -48,6 +64,16 @@ pub struct SchedulerConfig {
     /// Seconds between two rounds of its duties, 1 to 3600.
     #[arg(long, env = "SCHEDULER_INTERVAL_SECS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3_600), value_name = "SECONDS", help_heading = "Scheduler")]
     pub scheduler_interval_secs: u64,
+
+    /// How long an empty partition of logs is kept after it was detached, before it is dropped and its disk is
+    /// free: an ISO 8601 duration of days, weeks, months, a year at most.
+    #[arg(long, env = "PARTITION_DROP_AFTER", default_value = "P7D", value_parser = retirement::drop_after, value_name = "TERM", help_heading = "Scheduler")]
+    pub partition_drop_after: Term,
+
+    /// Seconds between two reconciliations of PostgreSQL, search and the archive, 1 to 86400; only where an
+    /// archive is configured.
+    #[arg(long, env = "SCHEDULER_RECONCILE_SECS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=86_400), value_name = "SECONDS", help_heading = "Scheduler")]
+    pub scheduler_reconcile_secs: u64,
 }
 
 impl SchedulerConfig {
@@ -63,6 +89,10 @@ impl SchedulerConfig {
             });
         }
         problems.extend(self.notify.check().err().map(invalid));
+        if let Err((option, reason)) = self.archive.check() {
+            let (option, reason) = (option.to_owned(), reason.to_owned());
+            problems.push(Problem { option, value: None, reason, example: None });
+        }
         problems
     }
 

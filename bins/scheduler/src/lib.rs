@@ -1,16 +1,18 @@
-//! Everything that time starts: the partitions of the coming days, the ageing of small tables, alerts and
-//! the slots of retention policies. Beside that, whether it is the active one or not, it relays what waits
-//! in the outbox to the queues whose URL is set. Any number of schedulers may run; the one that holds the lease in PostgreSQL works, the
-//! others wait to follow it.
+//! Everything that time starts: the partitions of the coming days and the end of empty ones, the ageing of
+//! small tables, alerts and the slots of retention policies. Beside that, whether it is the active one or not,
+//! it relays what waits in the outbox to the queues whose URL is set. Any number of schedulers may run; the one
+//! that holds the lease in PostgreSQL works, the others wait to follow it.
 //!
-//! What it never does: delete a log, drop a partition, or do work that would not be harmless twice
-//! (a holder that slept past its term may still be finishing something).
+//! What it never does: delete a log, drop a partition that holds one, or do work that would not be harmless
+//! twice (a holder that slept past its term may still be finishing something).
 
 mod alerts;
 pub mod config;
 pub mod duties;
 pub mod events;
 pub mod queues;
+mod reconcile;
+mod retirement;
 mod schedules;
 pub mod supply;
 
@@ -33,6 +35,8 @@ pub use config::SchedulerConfig;
 use crate::alerts::Alerts;
 use crate::duties::Duties;
 use crate::events::{FiguresLeft, LeaseCallFailed, LeaseGained, LeaseLost};
+use crate::reconcile::Reconciling;
+use crate::retirement::Retirement;
 use crate::supply::PartitionSupply;
 
 /// The lease all schedulers of a database compete for.
@@ -49,6 +53,7 @@ pub struct Scheduler {
     config: SchedulerConfig,
     holder: String,
     alerts: Alerts,
+    reconciling: Reconciling,
     state: Arc<State>,
 }
 
@@ -74,7 +79,11 @@ pub struct Snapshot {
     /// As above.
     pub schedules_at: Option<DateTime<Utc>>,
     /// As above.
+    pub retirement_at: Option<DateTime<Utc>>,
+    /// As above.
     pub attended_at: Option<DateTime<Utc>>,
+    /// As above; only where an archive is configured.
+    pub reconciled_at: Option<DateTime<Utc>>,
 }
 
 impl State {
@@ -89,7 +98,7 @@ impl State {
 
 impl App for Scheduler {
     const NAME: &'static str = "scheduler";
-    const ABOUT: &'static str = "Makes partitions ahead of time, ages out small tables, tells alerts, follows policies' schedules; one is active at a time.";
+    const ABOUT: &'static str = "Makes partitions ahead of time, drops empty ones of long ago, ages out small tables, tells alerts, follows policies' schedules; one is active at a time.";
     type Config = SchedulerConfig;
 
     fn check(config: &Self::Config) -> Vec<Problem> {
@@ -102,6 +111,7 @@ impl App for Scheduler {
         let holder = format!("{}-{:016x}", std::process::id(), rand::random::<u64>());
         let scheduler = Self {
             alerts: alerts(&config, &database, &holder, context).await?,
+            reconciling: Reconciling::open(&config, &database, context.clock()).await?,
             holder,
             state: Arc::default(),
             config,
@@ -207,8 +217,16 @@ impl Scheduler {
         };
         let interval = Duration::from_secs(self.config.scheduler_interval_secs);
         let schedules = schedules::perform(&self.database, clock, &self.state, (interval, drain));
+        let retirement = Retirement {
+            database: &self.database,
+            clock,
+            state: &self.state,
+            drop_after: retirement::span(self.config.partition_drop_after),
+        };
+        let retirement = retirement.perform(interval, drain);
+        let stores = self.reconciling.perform(clock, &self.state, drain);
         let lost = tokio::select! {
-            _ = async { tokio::join!(duties.perform(interval, drain), schedules) } => false,
+            _ = async { tokio::join!(duties.perform(interval, drain), schedules, retirement, stores) } => false,
             () = self.keep(&lease) => true,
             () = overdue => false,
         };

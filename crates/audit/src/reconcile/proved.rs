@@ -151,7 +151,7 @@ impl Reconciler {
                 hour,
                 contents: &manifest.contents,
                 archived_at: issued_at,
-                expires_at: expires_at(c, tenant, &manifest.basis, issued_at).await?,
+                expires_at: expires_at(c, tenant, manifest, issued_at).await?,
                 locked_until: manifest.locked_until,
             };
             indexed = u64::from(store::reconcile::index_object(c, tenant, &row).await?);
@@ -213,15 +213,20 @@ async fn give_up(
     Ok(())
 }
 
-/// When the term of an object that was archived then is over, where the policy's version is still known;
-/// else it is kept.
+/// When the term of an object that was archived then is over: that of the object whose place it takes, or
+/// as the policy's version says where that is still known; else it is kept.
 async fn expires_at(
     c: &mut PgConnection,
     tenant: &Tenant,
-    basis: &Basis,
+    manifest: &Manifest,
     archived_at: DateTime<Utc>,
 ) -> Result<Option<DateTime<Utc>>, ReconcileError> {
-    let Basis::Policy { id, version } = basis else { return Ok(None) };
+    if let Some(supersedes) = &manifest.supersedes
+        && let Some(term) = store::reconcile::term_of(c, tenant, supersedes.replaces).await?
+    {
+        return Ok(term);
+    }
+    let Basis::Policy { id, version } = &manifest.basis else { return Ok(None) };
     let Ok(id) = id.parse::<Uuid>() else { return Ok(None) };
     let policy = store::policies::version(c, tenant, id, *version).await?;
     let keep = policy.and_then(|policy| policy.spec.archive).and_then(|archive| archive.keep);

@@ -11,7 +11,7 @@ pub(crate) use chain::{
 };
 pub(crate) use objects::{
     Indexed, StoreName, class_of_unit, index_object, mark_stored, names_in_use, names_of,
-    objects_of_manifest, supersede, unbacked_marks,
+    objects_of_manifest, supersede, term_of, unbacked_marks,
 };
 pub(crate) use rows::{
     HourCounts, Listed, StoredKey, buried_receipts, buried_rows, bury_listed, hours, lock_cleanup,

@@ -5,5 +5,5 @@ mod alarms;
 mod appending;
 #[cfg(debug_assertions)]
 mod crash;
-mod scene;
+pub(crate) mod scene;
 mod sealing;

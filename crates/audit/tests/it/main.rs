@@ -6,6 +6,7 @@ mod chain;
 mod cleanup;
 mod index;
 mod lifecycle;
+mod reconcile;
 mod retention;
 mod runs;
 mod scan;

@@ -84,6 +84,22 @@ pub(crate) async fn supersede(
     .map(|_| ())
 }
 
+/// When the term of a manifest's object is over: an object that takes its place is kept as long. Nothing
+/// where the index does not know the object.
+pub(crate) async fn term_of(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    sequence: u64,
+) -> Result<Option<Option<DateTime<Utc>>>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT expires_at FROM archive_objects WHERE tenant = $1 AND manifest_sequence = $2",
+    )
+    .bind(tenant.as_str())
+    .bind(sequence.cast_signed())
+    .fetch_optional(connection)
+    .await
+}
+
 /// Names of the objects of a manifest that the index still has.
 pub(crate) async fn objects_of_manifest(
     connection: &mut PgConnection,
