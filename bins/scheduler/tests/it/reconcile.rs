@@ -39,6 +39,10 @@ async fn a_published_chain_that_is_another_rings_and_is_over_when_it_is_one_agai
     .execute(owner.pool())
     .await
     .expect("a key");
+    sqlx::query("INSERT INTO tenants (id) VALUES ('acme')")
+        .execute(owner.pool())
+        .await
+        .expect("a tenant");
     let directory = tempfile::tempdir().expect("a directory");
     let head = directory.path().join(HEAD);
     std::fs::create_dir_all(head.parent().expect("a folder")).expect("makes it");
