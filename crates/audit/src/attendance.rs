@@ -5,6 +5,7 @@
 //!
 //! It does no unit's work and ends none: whoever handles the message looks at unit and run once more.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -107,12 +108,14 @@ impl Page {
         now: DateTime<Utc>,
     ) -> Result<(), PutError> {
         let key = (unit.tenant.clone(), unit.run_id);
-        if !self.runs.contains_key(&key) {
-            let run =
-                store::run_with(transaction, &unit.tenant, unit.run_id, Large::Neither).await?;
-            self.runs.insert(key.clone(), run.ok_or(sqlx::Error::RowNotFound)?);
-        }
-        let Some(run) = self.runs.get(&key) else { return Ok(()) };
+        let run: &Run = match self.runs.entry(key.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let (tenant, id) = (&unit.tenant, unit.run_id);
+                let run = store::run_with(transaction, tenant, id, Large::Neither).await?;
+                place.insert(run.ok_or(sqlx::Error::RowNotFound)?)
+            }
+        };
         let archived = !matches!(unit.state, UnitState::Planned | UnitState::Written);
         let cause = outgoing::begin(&unit.tenant, &run.new.correlation_id, now);
         match (&run.new.basis, unit.work) {
