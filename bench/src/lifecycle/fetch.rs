@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use audit::archive::Reader;
+use audit::lifecycle::Unit;
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use contracts::audit::lifecycle::Then;
 use evidence::Codec;
@@ -36,8 +37,7 @@ pub async fn run(report: &mut Report, count: usize) -> anyhow::Result<()> {
     scene.fill(count, count.div_ceil(HOURS), make).await?;
     let run = archive(&scene).await?;
     let units = scene.units(&run).await?;
-    let packed = units.iter().filter_map(|unit| Some(unit.contents.as_ref()?.packed.bytes));
-    let stored = format!("{} MB in {} objects", packed.sum::<u64>() / 1_000_000, units.len());
+    let stored = stored(&scene, &units)?;
     let wanted = wanted(&scene, count).await?;
     look(report, &scene, Arc::clone(&scene.objects), ("files", &stored), &wanted).await?;
 
@@ -53,6 +53,16 @@ pub async fn run(report: &mut Report, count: usize) -> anyhow::Result<()> {
     look(report, &scene, bucket, ("LocalStack", &stored), &wanted).await?;
     localstack.stop().await?;
     scene.end().await
+}
+
+/// How large the archive is.
+fn stored(scene: &Scene, units: &[Unit]) -> anyhow::Result<String> {
+    let mut bytes = 0;
+    for name in units.iter().filter_map(|unit| unit.object.as_ref()) {
+        bytes += scene.archive().join(name).metadata().with_context(|| name.clone())?.len();
+    }
+    let megabytes = bytes as f64 / 1_000_000.0;
+    Ok(format!("{megabytes:.1} MB in {} objects", units.len()))
 }
 
 /// Archives every row by the real worker, unit by unit.

@@ -10,6 +10,9 @@ use queue_core::{Delivery, Failure, ParkStore, Probe, Worker};
 
 use crate::machine;
 
+/// Characters of a failure that are shown.
+const WHY_CHARS: usize = 120;
+
 /// From when to when a message was handled.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
@@ -58,7 +61,10 @@ impl<W: Worker> Worker for Noted<W> {
                 let span = Span { begun, begun_at, ended: Instant::now() };
                 self.handled.lock().expect("no handler panics").insert(id, span);
             }
-            Err(failure) => eprintln!("  {}: {failure:?}", W::NAME),
+            Err(failure) => {
+                let why: String = format!("{failure:?}").chars().take(WHY_CHARS).collect();
+                eprintln!("  {}: {why}", W::NAME);
+            }
         }
         outcome
     }
