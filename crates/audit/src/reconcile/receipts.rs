@@ -173,8 +173,8 @@ impl Reconciler {
                     store::reconcile::buried_rows(&mut connection, tenant, &reason, after, limit);
                 let rows = rows.await?;
                 drop(connection);
-                let Some(last) = rows.last() else { break };
-                after = Some(last.id.0);
+                let Some(highest) = rows.last() else { break };
+                after = Some(highest.id.0);
                 for class in RetentionClass::ALL {
                     let keys: Vec<_> = rows.iter().filter(|key| key.class == class).collect();
                     let job = Job { tenant, sequence, entries, author, class };
@@ -203,14 +203,12 @@ impl Reconciler {
             }
             None => None,
         };
-        match sealed.map(|sealed| sealed.document.body) {
-            Some(Body::Receipt(receipt)) => Ok(Some(receipt)),
-            _ => {
-                let detail = "a tombstone names it, and the chain has no such receipt";
-                findings.add(FindingKind::ReceiptUnproved, &sequence, detail);
-                Ok(None)
-            }
+        if let Some(Body::Receipt(receipt)) = sealed.map(|sealed| sealed.document.body) {
+            return Ok(Some(receipt));
         }
+        let detail = "a tombstone names it, and the chain has no such receipt";
+        findings.add(FindingKind::ReceiptUnproved, &sequence, detail);
+        Ok(None)
     }
 
     async fn remove(

@@ -133,12 +133,15 @@ pub(crate) struct Listed<'a> {
     pub(crate) deleted_at: DateTime<Utc>,
 }
 
-/// Leaves a tombstone for each of these logs, stored or not: `(id, where it is stored)`.
+/// A log that is to be buried, and where it is stored, if it is.
+pub(crate) type Buried = (Uuid, Option<(RetentionClass, DateTime<Utc>)>);
+
+/// Leaves a tombstone for each of these logs, stored or not.
 pub(crate) async fn bury_listed(
     connection: &mut PgConnection,
     tenant: &Tenant,
     listed: &Listed<'_>,
-    logs: &[(Uuid, Option<(RetentionClass, DateTime<Utc>)>)],
+    logs: &[Buried],
 ) -> Result<u64, sqlx::Error> {
     let ids: Vec<Uuid> = logs.iter().map(|log| log.0).collect();
     let classes: Vec<Option<&str>> =
