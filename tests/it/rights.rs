@@ -209,14 +209,14 @@ fn what_a_lock_a_key_and_a_second_store_need_is_there_where_they_are() {
     let policies = policies(&terraform("archive_rights.tf"));
     let (lock, keys, sign, heads) =
         ("archive_object_lock", "archive_kms_keys", "archive_signing_key_arns", "heads_bucket_arn");
-    let asks = "s3:GetObjectLegalHold s3:GetObjectRetention";
-    let locks = "s3:GetObjectLegalHold s3:GetObjectRetention s3:PutObjectRetention";
+    let looked_at = "s3:GetObjectLegalHold s3:GetObjectRetention";
+    let written = "s3:GetObjectLegalHold s3:GetObjectRetention s3:PutObjectRetention";
     let (writes, reads) = ("kms:Decrypt kms:GenerateDataKey", "kms:Decrypt");
     let (signs, copies) = ("kms:GetPublicKey kms:Sign", "s3:GetObject s3:PutObject");
     let compares = "s3:GetObject s3:ListBucket";
     for (policy, only, expected) in [
-        ("archive_worker", lock, locks),
-        ("cleanup_worker", lock, asks),
+        ("archive_worker", lock, written),
+        ("cleanup_worker", lock, looked_at),
         ("archive_worker", keys, writes),
         ("cleanup_worker", keys, writes),
         ("ingest_api", keys, reads),
