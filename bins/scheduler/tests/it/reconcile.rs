@@ -69,6 +69,6 @@ async fn a_published_chain_that_is_another_rings_and_is_over_when_it_is_one_agai
     })
     .await;
     let status = scheduler.context.status().document();
-    assert!(status["scheduler"]["reconciled_at"].is_string(), "{status}");
+    assert!(status["sections"]["scheduler"]["reconciled_at"].is_string(), "{status}");
     scheduler.drained().await;
 }
