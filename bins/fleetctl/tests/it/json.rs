@@ -98,8 +98,8 @@ async fn every_command_says_json_with_the_keys_that_programs_know() {
     table.says("search", &["opened"], &format!("{RECORD} revision tags")).await;
     table.says("search rebuild", &["--yes"], "partition logs rejected now dropped").await;
     let ids = fleet.file("ids", &id);
-    let sets = "accepted stored searchable not_stored stored_twice not_searchable found_twice \
-                examples";
+    let sets = "accepted deleted stored searchable not_stored stored_twice not_searchable \
+                found_twice back examples";
     table.says("reconcile", &["--tenant", TENANT, &ids], sets).await;
     let depths = "queue worker waiting in_flight delayed oldest_age_secs dead_letters";
     table.says("queues", &[], depths).await;
