@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Tail(tail::Tail),
     /// What waits on each queue: depth, age, in flight
     Queues(queues::Queues),
-    /// Whether everything accepted is stored once and searchable
+    /// Whether everything accepted is stored once and searchable, or deleted
     Reconcile(reconcile::Reconcile),
     /// Dead letters: list, show, redrive, purge
     #[command(subcommand, after_help = dlq::EXAMPLES)]
@@ -76,7 +76,7 @@ pub(crate) enum Command {
     /// The audit trail as a whole: reconcile its stores
     #[command(subcommand, after_help = audit::EXAMPLES)]
     Audit(audit::Audit),
-    /// The key that signs the archive: init, show, rotate
+    /// The key that signs the archive: new, init, show, rotate; a signed head
     #[command(subcommand, after_help = signing::EXAMPLES)]
     Signing(signing::Signing),
     /// Check an archive, downloaded or in S3, from its files and public keys alone

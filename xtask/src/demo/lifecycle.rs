@@ -64,8 +64,10 @@ impl Sandbox {
 
         stage.show(&["tenants", "create", TENANT, "--sandbox"])?;
         let tenant = ["--tenant", TENANT];
-        let scopes = ["logs:read", "logs:write", "logs:import", "policies:read", "policies:write"];
-        let scopes: Vec<&str> = scopes.into_iter().flat_map(|scope| ["--scope", scope]).collect();
+        let logs = ["logs:read", "logs:write", "logs:import"];
+        let policies = ["policies:read", "policies:write", "policies:approve"];
+        let scopes = logs.into_iter().chain(policies).flat_map(|scope| ["--scope", scope]);
+        let scopes: Vec<&str> = scopes.collect();
         let owner = stage.new_key(&[&tenant[..], &scopes[..]].concat())?;
         let scopes = ["--scope", "policies:read", "--scope", "policies:approve"];
         let approver = stage.new_key(&[&tenant[..], &scopes[..]].concat())?;
