@@ -77,7 +77,7 @@ pub(crate) enum Policies {
         /// The run to show; without one, a run is started
         run: Option<Uuid>,
     },
-    /// Let a run pass its brake, with another key than the one that wrote the policy
+    /// Let a run pass its brake, with a key that neither wrote the policy nor started the run
     #[command(
         after_help = "Example:\n  fleetctl policies approve invoices 0193e9a0-0000-7000-8000-000000000001"
     )]
