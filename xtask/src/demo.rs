@@ -36,7 +36,9 @@ pub(crate) fn run(root: &Path, keep: bool) -> Result<ExitCode> {
 
     title("2  Import history through the public API, and follow it live");
     let (source, total) = source(&stage, root)?;
-    let mut tail = stage.follow()?;
+    let kind = Kind::of(&source);
+    // What the fleet says of itself, e.g. who searched, is not counted.
+    let mut tail = stage.follow(kind.field)?;
     let mut import = stage.import(&source)?;
 
     title("3  Kill the worker in the middle");
@@ -59,16 +61,12 @@ pub(crate) fn run(root: &Path, keep: bool) -> Result<ExitCode> {
     say(&format!("seen live by `fleetctl tail`, without a gap or a repeat: {live}"));
 
     title("4  Search");
-    let (action, prefix) = match source[0].as_str() {
-        "git" => ("git.commit", "git."),
-        _ => ("package.install", "package."),
-    };
-    stage.show(&["search", "--action", action, "--limit", "5"])?;
+    stage.show(&["search", "--action", kind.action, "--limit", "5"])?;
 
     title("5  A poison message: found, read, mended, sent back");
     poison_walk(&stage)?;
 
-    let gone = lifecycle_walk(&mut stage, prefix)?;
+    let gone = lifecycle_walk(&mut stage, kind.prefix)?;
     summary(&stage, accepted, gone, begun.elapsed());
     if keep {
         stage.leave_running();
@@ -76,6 +74,25 @@ pub(crate) fn run(root: &Path, keep: bool) -> Result<ExitCode> {
         stage.stop()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the events of a source are told from others.
+struct Kind {
+    /// An action that is among them.
+    action: &'static str,
+    /// What all their actions begin with.
+    prefix: &'static str,
+    /// A metadata field that all of them have.
+    field: &'static str,
+}
+
+impl Kind {
+    fn of(source: &[String]) -> Self {
+        match source.first().map(String::as_str) {
+            Some("git") => Self { action: "git.commit", prefix: "git.", field: "repository" },
+            _ => Self { action: "package.install", prefix: "package.", field: "to" },
+        }
+    }
 }
 
 /// The clone's history; without one, the machine's package log.

@@ -135,9 +135,11 @@ impl Stage {
         Ok(())
     }
 
-    /// `fleetctl tail`, its logs one per line.
-    pub(super) fn follow(&self) -> Result<Process> {
-        let mut command = self.fleetctl(&["tail"]);
+    /// `fleetctl tail` of the logs with that metadata field, one per line.
+    pub(super) fn follow(&self, field: &str) -> Result<Process> {
+        let words = ["tail", "--exists", field];
+        println!("   $ fleetctl {}", words.join(" "));
+        let mut command = self.fleetctl(&words);
         let mut tail =
             Process::start("fleetctl tail", &mut command, &self.folder.join("tail.log"))?;
         // What is sent from here on must be seen.
