@@ -8,7 +8,8 @@ CREATE TABLE cleanups (
   unit_id          uuid NOT NULL,
   scope            text NOT NULL CHECK (scope IN ('rows', 'object')),
   run_id           uuid NOT NULL,
-  object           text,
+  -- The object that goes; empty where rows do. Of a unit several may go: those that another has replaced.
+  object           text NOT NULL DEFAULT '',
   -- Rows: every log up to this id was looked at.
   after_id         uuid,
   rows_done        boolean NOT NULL DEFAULT false,
@@ -26,7 +27,7 @@ CREATE TABLE cleanups (
   receipt_sequence bigint CHECK (receipt_sequence > 0),
   begun_at         timestamptz NOT NULL DEFAULT now(),
   ended_at         timestamptz,
-  PRIMARY KEY (tenant, unit_id, scope)
+  PRIMARY KEY (tenant, unit_id, scope, object)
 );
 CREATE INDEX cleanups_pending ON cleanups (begun_at) WHERE ended_at IS NULL;
 SELECT flotilla_wall('cleanups', 'tenant');

@@ -304,7 +304,7 @@ impl Cleaner {
     async fn known(&self, job: &Job<'_>) -> Result<Option<store::Cleanup>, Obstacle> {
         let mut connection = self.database.pool().acquire().await?;
         let (tenant, unit) = (job.tenant(), job.unit.id);
-        Ok(store::cleanup(&mut connection, tenant, unit, Scope::Rows).await?)
+        Ok(store::cleanup(&mut connection, tenant, (unit, Scope::Rows, "")).await?)
     }
 
     /// The run was stopped before anything of the unit was deleted: its rows stay.
@@ -359,8 +359,8 @@ impl Cleaner {
     async fn stop(&self, job: &Job<'_>, why: &str) -> Result<(), Obstacle> {
         let (tenant, unit) = (job.tenant(), job.unit.id);
         let mut transaction = self.database.pool().begin().await?;
-        let key = (unit, Scope::Rows);
-        store::cleanup::begin_cleanup(&mut transaction, tenant, key, job.run.new.id, None).await?;
+        let key = (unit, Scope::Rows, "");
+        store::cleanup::begin_cleanup(&mut transaction, tenant, key, job.run.new.id).await?;
         store::cleanup::stop_rows(&mut transaction, tenant, unit, Some(why)).await?;
         transaction.commit().await?;
         Ok(())

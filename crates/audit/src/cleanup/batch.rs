@@ -65,8 +65,8 @@ impl Cleaner {
         let c = &mut *transaction;
         store::holds::lock_shared(c, tenant).await?;
         store::cleanup::alone(c, tenant).await?;
-        let key = (unit.id, Scope::Rows);
-        let before = store::cleanup::begin_cleanup(c, tenant, key, job.run.new.id, None).await?;
+        let key = (unit.id, Scope::Rows, "");
+        let before = store::cleanup::begin_cleanup(c, tenant, key, job.run.new.id).await?;
         if before.after != after || before.rows_done {
             return Ok(());
         }

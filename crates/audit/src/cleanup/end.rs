@@ -55,7 +55,7 @@ impl Cleaner {
             None => store::spare_unit(c, tenant, unit).await?,
         };
         outgoing::tell(c, &job.cause, moved.run.as_ref(), now).await?;
-        store::cleanup::end_cleanup(c, tenant, (unit, Scope::Rows), None, now).await?;
+        store::cleanup::end_cleanup(c, tenant, (unit, Scope::Rows, ""), None, now).await?;
         transaction.commit().await?;
         Ok(Done::Spared)
     }
@@ -135,8 +135,8 @@ impl Cleaner {
         let (tenant, unit) = (job.tenant(), job.unit.id);
         let mut transaction = self.database.pool().begin().await?;
         let c = &mut *transaction;
-        let key = (unit, Scope::Rows);
-        let locked = store::cleanup::begin_cleanup(c, tenant, key, job.run.new.id, None).await?;
+        let key = (unit, Scope::Rows, "");
+        let locked = store::cleanup::begin_cleanup(c, tenant, key, job.run.new.id).await?;
         if locked.ended_at.is_some() {
             return Ok(Done::Over);
         }

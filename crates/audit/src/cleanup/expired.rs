@@ -123,11 +123,12 @@ impl Cleaner {
         key: &ObjectKey,
         progress: &(dyn Fn() + Sync),
     ) -> Result<Option<Asking>, Obstacle> {
-        let (tenant, of) = (&object.tenant, (object.unit_id, Scope::Object));
+        let tenant = &object.tenant;
+        let of = (object.unit_id, Scope::Object, object.object.as_str());
         let (before, known) = {
             let mut connection = self.database.pool().acquire().await?;
             let before = store::holds::in_force(&mut connection, tenant).await?;
-            (before, store::cleanup(&mut connection, tenant, of.0, of.1).await?)
+            (before, store::cleanup(&mut connection, tenant, of).await?)
         };
         let earlier = known.is_some_and(|known| known.holds.is_some());
         let holds = ids(&before);
@@ -142,13 +143,13 @@ impl Cleaner {
         let mut transaction = self.database.pool().begin().await?;
         let c = &mut *transaction;
         self.same_holds(c, tenant, &holds).await?;
-        table::begin_cleanup(c, tenant, of, run.new.id, Some(&object.object)).await?;
+        table::begin_cleanup(c, tenant, of, run.new.id).await?;
         if held > 0 {
             let why = format!("holds keep {held} of its events");
             ObjectExpired { object: key.as_str(), outcome: "held", why: &why }.emit();
-            table::take_back(c, tenant, object.unit_id).await?;
+            table::take_back(c, tenant, (of.0, of.2)).await?;
         } else {
-            table::note_asked(c, tenant, object.unit_id, (self.now(), holds.len() as u64)).await?;
+            table::note_asked(c, tenant, (of.0, of.2), (self.now(), holds.len() as u64)).await?;
         }
         transaction.commit().await?;
         Ok((held == 0).then_some(Asking { earlier, holds }))
@@ -181,8 +182,8 @@ impl Cleaner {
         let mut transaction = self.database.pool().begin().await?;
         let c = &mut *transaction;
         let in_force = self.same_holds(c, tenant, &asked.holds).await?;
-        let of = (object.unit_id, Scope::Object);
-        let known = table::begin_cleanup(c, tenant, of, run.new.id, Some(&object.object)).await?;
+        let of = (object.unit_id, Scope::Object, object.object.as_str());
+        let known = table::begin_cleanup(c, tenant, of, run.new.id).await?;
         if known.deleted_at.is_some() {
             return Ok(true);
         }
@@ -194,7 +195,7 @@ impl Cleaner {
             Deletion::Deleted => None,
             Deletion::AlreadyGone if asked.earlier => None,
             Deletion::AlreadyGone => {
-                table::take_back(c, tenant, object.unit_id).await?;
+                table::take_back(c, tenant, (of.0, of.2)).await?;
                 transaction.commit().await?;
                 let text = format!("{key} is not in the store, and was not removed by us");
                 return Err(wrong(text));
@@ -203,13 +204,13 @@ impl Cleaner {
         };
         if let Some(why) = kept {
             ObjectExpired { object: key.as_str(), outcome: "locked", why: &why }.emit();
-            table::take_back(c, tenant, object.unit_id).await?;
+            table::take_back(c, tenant, (of.0, of.2)).await?;
             transaction.commit().await?;
             return Ok(false);
         }
         reach(CrashPoint::AfterObjectRemoved);
         let asked = (self.now(), in_force);
-        table::note_removed(c, tenant, object.unit_id, asked, object.events).await?;
+        table::note_removed(c, tenant, (of.0, of.2), asked, object.events).await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -248,10 +249,11 @@ impl Cleaner {
     }
 
     async fn append_removal(&self, run: &Run, object: &ArchivedObject) -> Result<Done, Obstacle> {
-        let (tenant, of) = (&object.tenant, (object.unit_id, Scope::Object));
+        let tenant = &object.tenant;
+        let of = (object.unit_id, Scope::Object, object.object.as_str());
         let mut transaction = self.database.pool().begin().await?;
         let c = &mut *transaction;
-        let known = table::begin_cleanup(c, tenant, of, run.new.id, Some(&object.object)).await?;
+        let known = table::begin_cleanup(c, tenant, of, run.new.id).await?;
         if known.ended_at.is_some() {
             return Ok(Done::Over);
         }

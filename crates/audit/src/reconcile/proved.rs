@@ -172,10 +172,11 @@ impl Reconciler {
     ) -> Result<(), ReconcileError> {
         let (tenant, header) = (taken.tenant, &taken.sealed.document.header);
         let unit = unit_id(&receipt.unit);
+        let mut ended = vec![String::new()];
         if let (Scope::Object, Some(of)) = (receipt.scope, receipt.manifest) {
-            let names = store::reconcile::objects_of_manifest(c, tenant, of.sequence).await?;
-            for name in names {
-                if let Some(object) = store::archived_object(c, tenant, &name).await? {
+            ended = store::reconcile::objects_of_manifest(c, tenant, of.sequence).await?;
+            for name in &ended {
+                if let Some(object) = store::archived_object(c, tenant, name).await? {
                     let at = receipt.deleted_at;
                     store::cleanup::forget_object(c, tenant, &object, at).await?;
                 }
@@ -186,10 +187,12 @@ impl Reconciler {
                 store::note_receipt(c, tenant, unit, header.sequence).await?;
             }
         }
-        let key = (unit, receipt.scope);
         let number = Some(header.sequence);
-        if store::cleanup(c, tenant, unit, receipt.scope).await?.is_some() {
-            store::cleanup::end_cleanup(c, tenant, key, number, header.issued_at).await?;
+        for object in &ended {
+            let key = (unit, receipt.scope, object.as_str());
+            if store::cleanup(c, tenant, key).await?.is_some() {
+                store::cleanup::end_cleanup(c, tenant, key, number, header.issued_at).await?;
+            }
         }
         Ok(())
     }

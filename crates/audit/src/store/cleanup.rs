@@ -18,12 +18,13 @@ use crate::lifecycle::bounded;
 
 pub(crate) use documents::{Kept, kept_document};
 pub(crate) use objects::{forget_object, note_asked, note_removed, take_back};
-pub(crate) use rows::{
-    Burial, alone, bury, delete_revisions, delete_rows, rows_of, tombstoned,
-};
+pub(crate) use rows::{Burial, alone, bury, delete_revisions, delete_rows, rows_of, tombstoned};
 
 /// Rows of one transaction at most.
 pub const BATCH_ROWS_MAX: usize = 5_000;
+
+/// Which deletion: the unit's rows, with an empty name, or that object of the unit.
+pub type Key<'a> = (UnitId, Scope, &'a str);
 
 /// A deletion: how far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,9 +90,8 @@ const fn word(scope: Scope) -> &'static str {
 pub(crate) async fn begin_cleanup(
     connection: &mut PgConnection,
     tenant: &Tenant,
-    (unit, scope): (UnitId, Scope),
+    (unit, scope, object): Key<'_>,
     run: RunId,
-    object: Option<&str>,
 ) -> Result<Cleanup, sqlx::Error> {
     sqlx::query(
         "INSERT INTO cleanups (tenant, unit_id, scope, run_id, object) VALUES ($1, $2, $3, $4, $5)
@@ -105,11 +105,13 @@ pub(crate) async fn begin_cleanup(
     .execute(&mut *connection)
     .await?;
     let row = sqlx::query(
-        "SELECT * FROM cleanups WHERE tenant = $1 AND unit_id = $2 AND scope = $3 FOR UPDATE",
+        "SELECT * FROM cleanups
+          WHERE tenant = $1 AND unit_id = $2 AND scope = $3 AND object = $4 FOR UPDATE",
     )
     .bind(tenant.as_str())
     .bind(unit)
     .bind(word(scope))
+    .bind(object)
     .fetch_one(connection)
     .await?;
     read(&row, scope)
@@ -119,16 +121,18 @@ pub(crate) async fn begin_cleanup(
 pub async fn cleanup(
     connection: &mut PgConnection,
     tenant: &Tenant,
-    unit: UnitId,
-    scope: Scope,
+    (unit, scope, object): Key<'_>,
 ) -> Result<Option<Cleanup>, sqlx::Error> {
-    let row =
-        sqlx::query("SELECT * FROM cleanups WHERE tenant = $1 AND unit_id = $2 AND scope = $3")
-            .bind(tenant.as_str())
-            .bind(unit)
-            .bind(word(scope))
-            .fetch_optional(connection)
-            .await?;
+    let row = sqlx::query(
+        "SELECT * FROM cleanups
+          WHERE tenant = $1 AND unit_id = $2 AND scope = $3 AND object = $4",
+    )
+    .bind(tenant.as_str())
+    .bind(unit)
+    .bind(word(scope))
+    .bind(object)
+    .fetch_optional(connection)
+    .await?;
     row.as_ref().map(|row| read(row, scope)).transpose()
 }
 
@@ -264,7 +268,7 @@ pub(crate) async fn batch_of(
 pub(crate) async fn end_cleanup(
     connection: &mut PgConnection,
     tenant: &Tenant,
-    (unit, scope): (UnitId, Scope),
+    (unit, scope, object): Key<'_>,
     receipt: Option<u64>,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
@@ -277,13 +281,14 @@ pub(crate) async fn end_cleanup(
     }
     sqlx::query(
         "UPDATE cleanups SET receipt_sequence = $4, ended_at = $5
-          WHERE tenant = $1 AND unit_id = $2 AND scope = $3",
+          WHERE tenant = $1 AND unit_id = $2 AND scope = $3 AND object = $6",
     )
     .bind(tenant.as_str())
     .bind(unit)
     .bind(word(scope))
     .bind(receipt.map(u64::cast_signed))
     .bind(now)
+    .bind(object)
     .execute(connection)
     .await
     .map(|_| ())

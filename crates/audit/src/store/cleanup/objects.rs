@@ -11,17 +11,19 @@ use crate::store::ArchivedObject;
 pub(crate) async fn note_asked(
     connection: &mut PgConnection,
     tenant: &Tenant,
-    unit: UnitId,
+    (unit, object): (UnitId, &str),
     (at, holds): (DateTime<Utc>, u64),
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE cleanups SET holds_at = $3, holds_in_force = $4
-          WHERE tenant = $1 AND unit_id = $2 AND scope = 'object' AND deleted_at IS NULL",
+          WHERE tenant = $1 AND unit_id = $2 AND scope = 'object' AND object = $5
+            AND deleted_at IS NULL",
     )
     .bind(tenant.as_str())
     .bind(unit)
     .bind(at)
     .bind(holds.cast_signed())
+    .bind(object)
     .execute(connection)
     .await
     .map(|_| ())
@@ -31,7 +33,7 @@ pub(crate) async fn note_asked(
 pub(crate) async fn note_removed(
     connection: &mut PgConnection,
     tenant: &Tenant,
-    unit: UnitId,
+    (unit, object): (UnitId, &str),
     (at, holds): (DateTime<Utc>, u64),
     events: u64,
 ) -> Result<(), sqlx::Error> {
@@ -39,13 +41,14 @@ pub(crate) async fn note_removed(
         "UPDATE cleanups
             SET holds_at = $3, holds_in_force = $4, deleted_at = $3, deleted_events = $5,
                 rows_done = true
-          WHERE tenant = $1 AND unit_id = $2 AND scope = 'object'",
+          WHERE tenant = $1 AND unit_id = $2 AND scope = 'object' AND object = $6",
     )
     .bind(tenant.as_str())
     .bind(unit)
     .bind(at)
     .bind(holds.cast_signed())
     .bind(events.cast_signed())
+    .bind(object)
     .execute(connection)
     .await
     .map(|_| ())
@@ -55,14 +58,16 @@ pub(crate) async fn note_removed(
 pub(crate) async fn take_back(
     connection: &mut PgConnection,
     tenant: &Tenant,
-    unit: UnitId,
+    (unit, object): (UnitId, &str),
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "DELETE FROM cleanups
-          WHERE tenant = $1 AND unit_id = $2 AND scope = 'object' AND deleted_at IS NULL",
+          WHERE tenant = $1 AND unit_id = $2 AND scope = 'object' AND object = $3
+            AND deleted_at IS NULL",
     )
     .bind(tenant.as_str())
     .bind(unit)
+    .bind(object)
     .execute(connection)
     .await
     .map(|_| ())
