@@ -45,9 +45,10 @@ impl Taken {
     pub(super) fn emit(self) {
         let Self { kind, outcome } = self;
         counter!(MESSAGES_TOTAL, "type" => kind, "outcome" => outcome.as_str()).increment(1);
-        match outcome {
-            Outcome::Rejected => warn!(kind, "a legacy message is rejected"),
-            _ => debug!(kind, outcome = outcome.as_str(), "a legacy message"),
+        if outcome == Outcome::Rejected {
+            warn!(kind, "a legacy message is rejected");
+        } else {
+            debug!(kind, outcome = outcome.as_str(), "a legacy message");
         }
     }
 }
