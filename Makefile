@@ -5,7 +5,7 @@
 help: ## lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: ## the whole fleet on this machine, shown on the clone's own history (KEEP=1 leaves it running)
+demo: ## the whole fleet on this machine, shown on the clone's own history, to the proof of a deletion (KEEP=1 leaves it running)
 	cargo xtask parts --only demo
 	cargo build --package fleet --package fleetctl --package index-worker
 	cargo xtask demo
