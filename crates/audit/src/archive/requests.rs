@@ -3,6 +3,7 @@
 //! minimums leave theirs out. The first plan that is kept stands; what dies in between goes on from it and
 //! adds each unit once.
 
+use chrono::{DateTime, Utc};
 use contracts::LogId;
 use contracts::audit::lifecycle::{Then, UnitId};
 use database::Database;
@@ -11,6 +12,7 @@ use queue_core::Clock;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -111,19 +113,32 @@ async fn start(
     let (tenant, id, now) = (&run.new.tenant, run.new.id, clock.now());
     let mut transaction = database.pool().begin().await?;
     let (step, end) = store::start_run(&mut transaction, tenant, id).await?;
-    let mut after = 0;
-    while step == Step::Now {
-        let units = store::units_of(&mut transaction, tenant, id, after, UNITS_PAGE).await?;
-        let Some(last) = units.last() else { break };
-        after = last.number;
-        for unit in units.iter().filter(|unit| unit.work == Work::Again && !unit.state.ended()) {
-            let Some(manifest) = unit.manifest else { continue };
-            outgoing::clean_up(&mut transaction, cause, unit, manifest, now).await?;
-        }
+    if step == Step::Now {
+        tell_cleanups(&mut transaction, run, cause, now).await?;
     }
     outgoing::tell(&mut transaction, cause, end.as_ref(), now).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+/// A message for each unit that goes by an object of an earlier one.
+async fn tell_cleanups(
+    transaction: &mut PgConnection,
+    run: &Run,
+    cause: &Cause,
+    now: DateTime<Utc>,
+) -> Result<(), Obstacle> {
+    let mut after = 0;
+    loop {
+        let (tenant, id) = (&run.new.tenant, run.new.id);
+        let units = store::units_of(transaction, tenant, id, after, UNITS_PAGE).await?;
+        let Some(last) = units.last() else { return Ok(()) };
+        after = last.number;
+        for unit in units.iter().filter(|unit| unit.work == Work::Again && !unit.state.ended()) {
+            let Some(manifest) = unit.manifest else { continue };
+            outgoing::clean_up(transaction, cause, unit, manifest, now).await?;
+        }
+    }
 }
 
 fn poison(run: &Run, error: &dyn std::fmt::Display) -> Obstacle {
@@ -173,7 +188,7 @@ async fn make(
         return Err(poison(run, &"it has more units than one run may have; ask for less time"));
     }
     let pieces = pieces(&plan);
-    let planned = Planned {
+    let kept_plan = Planned {
         rules: serde_json::to_value(&*rules).map_err(|error| poison(run, &error))?,
         plan: json!({ "units": pieces }),
         fingerprint: Sha256::digest(rules.fingerprint()).into(),
@@ -181,7 +196,7 @@ async fn make(
     };
     let (tenant, id) = (&run.new.tenant, run.new.id);
     let mut transaction = database.pool().begin().await?;
-    store::keep_plan(&mut transaction, tenant, id, &planned).await?;
+    store::keep_plan(&mut transaction, tenant, id, &kept_plan).await?;
     let run = store::run(&mut transaction, tenant, id).await?.ok_or(Obstacle::Lost)?;
     transaction.commit().await?;
     match &run.plan {
