@@ -39,7 +39,9 @@ pub(super) fn receipts(stage: &Stage, sandbox: &Sandbox, units: u64) -> Result<(
         println!("   $ head -n 1 {}", file.display());
         let note = fs::read_to_string(&file)?;
         let receipt: Value = serde_json::from_str(note.lines().next().context("an empty note")?)?;
-        told(&receipt).iter().for_each(|line| println!("     {line}"));
+        for line in told(&receipt) {
+            println!("     {line}");
+        }
         ensure!(receipt["held"] == 0 && receipt["already_gone"] == 0, "{receipt}");
         deleted += receipt["deleted"].as_u64().context("a receipt without a count")?;
     }

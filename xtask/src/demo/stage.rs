@@ -64,9 +64,9 @@ impl Stage {
     pub(super) fn start_fleet(&mut self) -> Result<()> {
         let begun = Instant::now();
         let mut command = Command::new(self.bins.join("fleet"));
-        typed::FOREIGN.iter().for_each(|name| {
+        for name in typed::FOREIGN {
             command.env_remove(name);
-        });
+        }
         command
             .envs(&self.variables)
             .args(["up", "--except", "index-worker", "--state-dir"])

@@ -85,9 +85,9 @@ async fn look(objects: &SharedObjects, discard: &Discard) -> Result<(Look, bool)
     Ok(match objects.delete_all_versions(&key).await? {
         Deletion::Deleted => (Look::Clear, true),
         Deletion::AlreadyGone => (Look::Clear, false),
-        Deletion::Locked(held) => {
-            tracing::warn!(object = key.as_str(), %held, "an object that nobody needs stays");
-            (Look::Kept(held.until), false)
+        Deletion::Locked(lock) => {
+            tracing::warn!(object = key.as_str(), %lock, "an object that nobody needs stays");
+            (Look::Kept(lock.until), false)
         }
     })
 }

@@ -24,7 +24,7 @@ pub(crate) use rows::{Burial, alone, bury, delete_revisions, delete_rows, rows_o
 pub const BATCH_ROWS_MAX: usize = 5_000;
 
 /// Which deletion: the unit's rows, with an empty name, or that object of the unit.
-pub type Key<'a> = (UnitId, Scope, &'a str);
+pub(crate) type Key<'a> = (UnitId, Scope, &'a str);
 
 /// A deletion: how far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -195,7 +195,7 @@ pub fn revised_together<'a>(rows: impl IntoIterator<Item = &'a ExportRow>) -> us
     let mut revisions = 0_u64;
     let fits = |row: &&ExportRow| {
         let first = revisions == 0;
-        revisions += u64::from(row.revision.unsigned_abs());
+        revisions += row.revision.unsigned_abs();
         first || revisions <= REVISIONS_EXPORTED_MAX.unsigned_abs()
     };
     rows.into_iter().take_while(fits).count()

@@ -93,9 +93,9 @@ impl Stage {
     /// The command, not yet started.
     pub(super) fn fleetctl(&self, words: &[&str]) -> Command {
         let mut command = Command::new(self.bins.join("fleetctl"));
-        FOREIGN.iter().for_each(|name| {
+        for name in FOREIGN {
             command.env_remove(name);
-        });
+        }
         command.args(words).envs(&self.variables);
         command
     }

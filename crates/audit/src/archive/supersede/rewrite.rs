@@ -167,8 +167,7 @@ impl Archivist {
         packer.push(std::mem::take(&mut sieve.batch)).await;
         let (closed, _) = mpsc::channel(1);
         sieve.through = closed;
-        let packed = packer.finish().await.map_err(Obstacle::from)?;
-        Ok((packed, sieve))
+        Ok((packer.finish().await?, sieve))
     }
 
     /// Under a name of its own: which, until when it is locked, and what it holds by its own bytes.
