@@ -13,12 +13,12 @@ use crate::command::fleetctl;
 const HOUR: &str = "2026-01-31T23:00:00Z";
 const OBJECT: &str = "archive/acme/year=2026/month=01/day=31/hour=23/part-00001.ndjson.gz";
 
-fn id(n: u128) -> Uuid {
+pub(crate) fn id(n: u128) -> Uuid {
     Uuid::from_u128(0x019c_0000_0000_7000_8000_0000_0000_0000 + n)
 }
 
 /// An object with three events, and its place in the index.
-async fn archived(database: &TestDatabase, root: &std::path::Path) {
+pub(crate) async fn archived(database: &TestDatabase, root: &std::path::Path) {
     let tenant: Tenant = "acme".parse().unwrap();
     let mut writer = ObjectWriter::new(Vec::new(), Codec::Gzip, &tenant);
     for n in 0..3 {

@@ -1,6 +1,8 @@
 //! `--json` of every command: each line parses, and its keys are these. A program reads them: a key
 //! may come, none may go.
 
+mod lifecycle;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -109,6 +111,11 @@ async fn every_command_says_json_with_the_keys_that_programs_know() {
     effects(&mut table).await;
     imports(&mut table).await;
     tail(&mut table).await;
+    lifecycle::policies(&mut table, &id).await;
+    lifecycle::holds(&mut table).await;
+    lifecycle::cleanups(&mut table).await;
+    lifecycle::archive(&mut table).await;
+    lifecycle::signing(&mut table).await;
 
     let typed: BTreeSet<String> = table.typed.into_keys().collect();
     // A script for a shell is no JSON.

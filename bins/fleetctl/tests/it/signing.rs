@@ -19,9 +19,9 @@ use crate::command::fleetctl;
 use crate::verify::LINE;
 
 /// Made by `openssl genpkey -algorithm ed25519`, for tests alone.
-const FIRST: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+pub(crate) const FIRST: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
 /// RFC 8410, section 10.3.
-const SECOND: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+pub(crate) const SECOND: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
 
 #[tokio::test]
 async fn a_key_is_set_up_once_shown_and_rotated_and_each_change_is_an_event() {
@@ -120,7 +120,7 @@ async fn a_head_signed_by_command_proves_the_end_of_what_is_in_the_archive() {
 }
 
 /// An object of tenant `acme` in the store, and its chain, signed and in the store, too.
-async fn sealed(worker: &Database, archive: &Path) {
+pub(crate) async fn sealed(worker: &Database, archive: &Path) {
     let (tenant, now): (Tenant, _) = ("acme".parse().unwrap(), SystemClock.now());
     let mut writer = ObjectWriter::new(Vec::new(), Codec::Zstd, &tenant);
     writer.push(&[7; 16], LINE.as_bytes()).unwrap();
