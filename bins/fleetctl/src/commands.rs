@@ -116,9 +116,7 @@ pub(crate) async fn run(
         Command::Audit(command) => command.run(settings, output).await,
         Command::Signing(command) => command.run(settings, output).await,
         Command::Verify(command) => tokio::task::block_in_place(|| command.run(output)),
-        Command::Evidence(command) => {
-            tokio::task::block_in_place(|| command.run(settings, output))
-        }
+        Command::Evidence(command) => tokio::task::block_in_place(|| command.run(settings, output)),
         Command::Migrate(command) => command.run(settings, output).await,
         Command::Healthcheck(command) => command.run(output).await,
         Command::Completions(command) => {

@@ -56,15 +56,16 @@ pub use reserve::{INGEST_KEY_HOURS, Reservation, Reserved, mark_published, reser
 pub use revise::append_revision;
 pub use revisions::{REVISIONS_READ_MAX, StoredRevision, revisions};
 pub use runs::{
-    Begun, Large, Planned, RUNS_PAGE_MAX, RunEnd, Step, approve_run, begin_run, brake_run, keep_plan,
-    run, run_with, runs, start_run, stop_run,
+    Begun, Large, Planned, RUNS_PAGE_MAX, RunEnd, Step, approve_run, begin_run, brake_run,
+    keep_plan, run, run_with, runs, start_run, stop_run,
 };
 pub use scan::{keys_between, logs_estimated, months, times_stored};
 pub use self_audit::record_self_audit;
 pub use tickets::{TICKETS_MAX, put_ticket, take_ticket};
 pub use units::{
     Claim, Claimed, Deletion, Moved, OPEN_RANGES_MAX, Sealing, UNITS_ADDED_MAX, UnitError,
-    add_units, allot_part, attend_units, claim_unit, delete_some, delete_unit, empty_unit, fail_unit,
-    finish_unit, index_object, keep_unit, next_part, note_receipt, note_upload, open_ranges, release_claim, renew_claim,
-    seal_unit, spare_unit, unit, units_of, unwrite_unit, write_unit,
+    add_units, allot_part, attend_units, claim_unit, delete_some, delete_unit, empty_unit,
+    fail_unit, finish_unit, index_object, keep_unit, next_part, note_receipt, note_upload,
+    open_ranges, release_claim, renew_claim, seal_unit, spare_unit, unit, units_of, unwrite_unit,
+    write_unit,
 };

@@ -167,9 +167,9 @@ fn watch(stage: &Stage, id: &str, wanted: &str) -> Result<Value> {
     stage.until(RUN_MAX, || {
         let run = stage.ask(&["policies", "run", POLICY, id, "--json"])?;
         let state = text(&run, "state");
-        let count = |what: &str| format!("{what} {}", run[what]["events"]);
-        let now = ["planned", "archived", "verified", "deleted"].map(count).join(", ");
-        let now = format!("{state}: {now}");
+        let told = |what: &str| format!("{what} {}", run[what]["events"]);
+        let counts = ["planned", "archived", "verified", "deleted"].map(told).join(", ");
+        let now = format!("{state}: {counts}");
         if *last.borrow() != now {
             say(&now);
             last.replace(now);

@@ -201,7 +201,8 @@ impl Scene {
 
         let filter = Filter { actions: vec!["b.*".into()], ..Filter::default() };
         let (from, to) = (self.hour, self.hour + TimeDelta::hours(3));
-        let request = serde_json::to_value(Request::Time { from, to, filter, snapshot_xmin: None }).unwrap();
+        let request =
+            serde_json::to_value(Request::Time { from, to, filter, snapshot_xmin: None }).unwrap();
         let mut request = new_run(self.request, Basis::Request(request), as_of);
         request.then = Then::Archive;
         store::begin_run(&mut connection, &request).await.unwrap();

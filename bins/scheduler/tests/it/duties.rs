@@ -59,7 +59,7 @@ pub(crate) fn quick(url: &str) -> SchedulerConfig {
 
 pub(crate) async fn run_by(config: SchedulerConfig, clock: Arc<Hands>) -> Running {
     let context = Context::with_clock("scheduler", "0.0.0", Duration::from_secs(5), clock);
-    let scheduler = Scheduler::build(config, &context).await.expect("builds");
+    let scheduler = Box::pin(Scheduler::build(config, &context)).await.expect("builds");
     let drain = CancellationToken::new();
     let (inside, draining) = (context.clone(), drain.clone());
     let task = AbortOnDropHandle::new(tokio::spawn(async move {

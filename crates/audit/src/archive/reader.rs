@@ -33,7 +33,9 @@ pub enum ReadError {
     #[error(transparent)]
     Database(#[from] sqlx::Error),
     /// Too many blocks may hold the log: its id carries no time.
-    #[error("log {0} may be in more than {FIND_BLOCKS_MAX} blocks; search the archive by the time when it was recorded")]
+    #[error(
+        "log {0} may be in more than {FIND_BLOCKS_MAX} blocks; search the archive by the time when it was recorded"
+    )]
     TooWide(Uuid),
     /// What the store holds is not what was archived.
     #[error("{object}: {why}; run `fleetctl verify`")]

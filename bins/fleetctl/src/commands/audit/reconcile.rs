@@ -43,6 +43,7 @@ Examples:
 Exit codes: 0 nothing is left, 1 something is, 4 a chain is broken, 69 something does not answer.
 The archive is that of ARCHIVE_BUCKET or ARCHIVE_DIR, heads also those of HEADS_BUCKET or HEADS_DIR. After a
 restore of PostgreSQL stop the workers first.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(crate) struct Reconcile {
     /// Only this tenant; may be given again
     #[arg(long)]

@@ -13,6 +13,7 @@ use crate::signing::{FIRST, SECOND, sealed};
 
 const POLICY: &str = "id name version state effective_from keep then";
 const RUN: &str = "id state then policy_id planned archived deleted held";
+const JOB: &str = "id state filter before requester";
 const HOLD: &str = "id matter reason filter placed_at";
 
 impl Table<'_> {
@@ -37,7 +38,9 @@ pub(super) async fn policies(table: &mut Table<'_>, log: &str) {
     table.says("policies list", &[], POLICY).await;
     table.says("policies show", &["doors"], POLICY).await;
     table.says("policies simulate", &["doors"], "plan previous").await;
-    table.says("policies explain", &[log], "verdict explanation").await;
+    table
+        .says("policies explain", &[log], "log_id fate why goes_at winner matched held_by then")
+        .await;
     let run = table.says("policies run", &["doors"], RUN).await;
     let run = run["id"].as_str().unwrap().to_owned();
     table.says("policies runs", &["doors"], RUN).await;
@@ -70,12 +73,12 @@ pub(super) async fn cleanups(table: &mut Table<'_>) {
         (said["events"].as_u64() > Some(0)).then_some(said)
     })
     .await;
-    table.says("cleanup run", &run, "dry_run events bytes held confirm").await;
+    table.says("cleanup run", &run, "dry_run filter before complete events confirm").await;
     let confirm = [&run as &[&str], &["--confirm", shown["confirm"].as_str().unwrap()]].concat();
-    let started = table.says("cleanup run", &confirm, "dry_run run").await;
-    let id = started["run"]["id"].as_str().unwrap();
-    table.says("cleanup show", &[id], "id state then planned deleted").await;
-    table.says("cleanup cancel", &[id], "id state then planned deleted").await;
+    let started = table.says("cleanup run", &confirm, JOB).await;
+    let id = started["id"].as_str().unwrap();
+    table.says("cleanup show", &[id], JOB).await;
+    table.says("cleanup cancel", &[id], JOB).await;
 }
 
 pub(super) async fn archive(table: &mut Table<'_>) {

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::events::NameTaken;
 use super::{Archivist, Hand, Obstacle};
-use crate::archive::lines::{self, Line};
 use crate::archive::discard;
+use crate::archive::lines::{self, Line};
 use crate::archive::outgoing;
 use crate::archive::pack::{Packed, Packer};
 use crate::archive::place::{self, UNIT};

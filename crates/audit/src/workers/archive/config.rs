@@ -160,7 +160,9 @@ fn sweep_beside(worker: ArchiveWorker, objects: SharedObjects, context: &Context
             match worker.sweep().await {
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(removed, "objects that units do without"),
-                Err(failure) => tracing::warn!(?failure, "an object was not discarded; tried again"),
+                Err(failure) => {
+                    tracing::warn!(?failure, "an object was not discarded; tried again");
+                }
             }
             tokio::time::sleep(SWEEP_PAUSE).await;
         }

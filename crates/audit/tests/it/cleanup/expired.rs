@@ -2,10 +2,10 @@
 
 use audit::lifecycle::Run;
 use audit::store::holds;
+use chrono::TimeDelta;
 use contracts::audit::lifecycle::{CleanupExpired, CleanupMessage, Then};
 use evidence::Codec;
 use evidence::document::Scope;
-use chrono::TimeDelta;
 use queue_core::{Clock, Failure, SystemClock};
 use serde_json::json;
 use sinks::objects::{ArchiveConfig, LockMode};

@@ -118,7 +118,8 @@ async fn a_lock_a_hold_and_a_unit_at_work_are_waited_for() {
     holds::place(&mut connection, &acme(), hold(1, &json!({"actions": ["a.*"]}))).await.unwrap();
     assert_eq!(scene.look_now().await, 0);
     assert_eq!(scene.waits().await, ["a legal hold keeps a log of it"]);
-    let release = "UPDATE holds SET released_at = now(), released_by = '{}', release_reason = 'over'";
+    let release =
+        "UPDATE holds SET released_at = now(), released_by = '{}', release_reason = 'over'";
     sqlx::query(release).execute(owner.pool()).await.unwrap();
     assert_eq!((scene.look_now().await, scene.waits().await.len()), (1, 0));
     assert_eq!(scene.found_in_archive(logs[0].key.id).await, 0);

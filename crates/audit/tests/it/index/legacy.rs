@@ -29,7 +29,11 @@ fn bare(scene: &Scene, id: &str, text: &str) -> (Header, BareMessage) {
     BareMessage::decode_bare(text, &from).unwrap().unwrap()
 }
 
-pub(super) async fn process(scene: &Scene, id: &str, text: &str) -> Result<Vec<RejectedPart>, Failure> {
+pub(super) async fn process(
+    scene: &Scene,
+    id: &str,
+    text: &str,
+) -> Result<Vec<RejectedPart>, Failure> {
     let worker = LegacyIndexWorker::beside(&scene.worker);
     let (header, message) = bare(scene, id, text);
     worker.process(&header, &message, first_attempt(scene.now)).await
