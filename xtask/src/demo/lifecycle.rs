@@ -166,20 +166,20 @@ fn watch(stage: &Stage, id: &str, wanted: &str) -> Result<Value> {
     let last = RefCell::new(String::new());
     stage.until(RUN_MAX, || {
         let run = stage.ask(&["policies", "run", POLICY, id, "--json"])?;
-        let state = text(&run, "state");
+        let at = text(&run, "state");
         let told = |what: &str| format!("{what} {}", run[what]["events"]);
         let counts = ["planned", "archived", "verified", "deleted"].map(told).join(", ");
-        let now = format!("{state}: {counts}");
+        let now = format!("{at}: {counts}");
         if *last.borrow() != now {
             say(&now);
             last.replace(now);
         }
-        if state == wanted {
+        if at == wanted {
             return Ok(Some(run));
         }
-        let passed = ["failed", "cancelled", "done"].contains(&state);
+        let passed = ["failed", "cancelled", "done"].contains(&at);
         if passed {
-            bail!("the run is {state} and should be {wanted}: {}", text(&run, "reason"));
+            bail!("the run is {at} and should be {wanted}: {}", text(&run, "reason"));
         }
         Ok(None)
     })

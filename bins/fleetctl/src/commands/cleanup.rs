@@ -77,12 +77,12 @@ impl Cleanup {
                 let body = run.body()?;
                 let request = || Ok(api.request(Method::DELETE, "/logs/cleanup")?.json(&body));
                 let answer = api.send(request).await?;
-                output.value(&answer, || match answer["dry_run"].as_bool() {
-                    Some(true) => shown(&answer),
-                    _ => {
-                        let id = text(&answer, "id");
-                        format!("started run {id}\nsee how it does: fleetctl cleanup show {id}")
+                output.value(&answer, || {
+                    if answer["dry_run"] == true {
+                        return shown(&answer);
                     }
+                    let id = text(&answer, "id");
+                    format!("started run {id}\nsee how it does: fleetctl cleanup show {id}")
                 });
             }
             Self::Show { run } => {

@@ -80,7 +80,7 @@ impl Findings {
 impl Reconcile {
     pub(crate) async fn run(self, settings: &Settings, output: &Output) -> Result<(), Failure> {
         let accepted = self.accepted()?;
-        let Stored { deleted, stored, twice: stored_twice } =
+        let Known { deleted, stored, twice: stored_twice } =
             self.stored(settings, &accepted).await?;
         let (found, found_twice) = searchable(settings, &accepted).await?;
         let mut examples: Vec<String> = Vec::new();
@@ -135,11 +135,11 @@ impl Reconcile {
         &self,
         settings: &Settings,
         accepted: &HashSet<LogId>,
-    ) -> Result<Stored, Failure> {
+    ) -> Result<Known, Failure> {
         let database = settings.database(Role::Worker)?;
         let mut connection = database.pool().acquire().await?;
         let ids: Vec<LogId> = accepted.iter().copied().collect();
-        let mut found = Stored::default();
+        let mut found = Known::default();
         for chunk in ids.chunks(CHUNK) {
             let keys: Vec<_> = chunk.iter().map(|id| (&self.tenant, *id)).collect();
             let erased = store::erased_among(&mut connection, &keys).await?;
@@ -155,7 +155,7 @@ impl Reconcile {
 
 /// What `PostgreSQL` knows of the ids.
 #[derive(Default)]
-struct Stored {
+struct Known {
     /// By their tombstones.
     deleted: HashSet<LogId>,
     stored: HashSet<LogId>,

@@ -33,7 +33,7 @@ impl Scene {
             assert_eq!(of, kind, "{body}");
             body["unit_id"].as_str().unwrap().parse().unwrap()
         });
-        let units = BTreeSet::from_iter(units);
+        let units: BTreeSet<Uuid> = units.collect();
         assert_eq!((attended.units, attended.failed), (told.len() as u64, 0));
         assert_eq!(units.len(), told.len(), "each once");
         units
