@@ -18,7 +18,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
 /// A database with one partition per class that is long over, and its roles.
 struct Scene {
     // Dropped last.
-    database: TestDatabase,
+    _database: TestDatabase,
     owner: Database,
     worker: Database,
     long_ago: DateTime<Utc>,
@@ -32,7 +32,7 @@ impl Scene {
         let long_ago = now() - Duration::days(100);
         let made = partitions::ensure_range(worker.pool(), long_ago, long_ago).await;
         assert_eq!(made.expect("makes").made, classes());
-        Self { database, owner, worker, long_ago }
+        Self { _database: database, owner, worker, long_ago }
     }
 
     /// A round of a scheduler that has just started.

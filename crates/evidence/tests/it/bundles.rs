@@ -1,6 +1,8 @@
 //! Evidence for single events: archived, archived and deleted, deleted with its object, and everything
 //! that somebody could change in it.
 
+use std::path::Path;
+
 use evidence::bundle::{EVENT, Files, HEAD, INDEX, NoEvidence, PAGE, assemble, check, is_bundle};
 use evidence::verify::Verdict;
 use evidence::{Codec, Signer};
@@ -104,8 +106,8 @@ async fn each_fate_of_an_event_has_its_evidence_or_a_reason() {
 async fn what_is_missing_from_the_archive_is_named_and_never_taken_for_nothing() {
     let mut scene = archive().await;
     scene.delete_unarchived(&scene.events(500, 1), &[500]).await;
-    let lists: Vec<String> =
-        scene.files.keys().filter(|name| name.ends_with(".ids")).cloned().collect();
+    let is_list = |name: &&String| Path::new(name).extension().is_some_and(|end| end == "ids");
+    let lists: Vec<String> = scene.files.keys().filter(is_list).cloned().collect();
     assert_eq!(lists.len(), 2);
     let object = scene.object(10);
     let (of_rows, alone) = (
